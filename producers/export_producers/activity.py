@@ -2,19 +2,17 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from arq.connections import ArqRedis
 from pydantic import ConfigDict, ValidationError
 
+from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp, epoch_ms
-from export_worker.contract.redis_keys import Keys
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.client import translate_redis_errors
 
 ENTRIES_MAX = 100_000
 """Entries that are kept: some 40 MB in Redis."""
@@ -22,6 +20,8 @@ KEPT_MS = 90 * 86_400_000
 """How long entries are kept. Afterwards, names of people are no longer needed to explain an export."""
 EXAMINED_MAX = 1000
 """Entries that one page reads: some 300 KB, and 10 ms to parse them. The page then has a cursor."""
+CONDITIONS = ("who", "action", "export_id", "connection", "outcome")
+"""The fields of an act by which the activity is filtered."""
 
 _CURSOR = re.compile(r"[1-9][0-9]{0,14}-[0-9]{1,10}", re.ASCII)
 
@@ -49,6 +49,14 @@ class Act(Model):
     """`done`; `service_unreachable` or `internal_error` if it is not known whether it was done."""
     detail: dict[str, str] = {}
     """What else is known, such as the reason that the caller has given."""
+
+    def meets(self, conditions: Mapping[str, str]) -> bool:
+        """Returns whether the act has these values.
+
+        Args:
+            conditions: Names of `CONDITIONS` with the values that they must have.
+        """
+        return all(getattr(self, name) == value for name, value in conditions.items())
 
 
 class ActivityEntry(Act):
@@ -107,10 +115,10 @@ class ActivityPage:
 class ActivityLog:
     """Writes and reads the activity of one namespace."""
 
-    def __init__(self, redis: ArqRedis, keys: Keys, redis_url: str) -> None:
-        self._redis: Any = redis
-        self._key = keys.activity
-        self._url = redis_url
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._redis: Any = storage.client
+        self._key = storage.keys.activity
 
     async def add(self, act: Act) -> None:
         """Adds an entry and removes old ones, with one round trip. An entry without a successor for 90 days expires.
@@ -118,7 +126,7 @@ class ActivityLog:
         Raises:
             ServiceUnreachableError: Redis is unreachable, or refuses the command.
         """
-        async with translate_redis_errors(self._url), self._redis.pipeline(transaction=False) as pipe:
+        async with self._storage.calls(), self._redis.pipeline(transaction=False) as pipe:
             pipe.xadd(self._key, {"act": act.model_dump_json(exclude_none=True)}, maxlen=ENTRIES_MAX)
             pipe.xtrim(self._key, minid=int(time.time() * 1000) - KEPT_MS, approximate=False)
             pipe.pexpire(self._key, KEPT_MS)
@@ -132,7 +140,7 @@ class ActivityLog:
         Raises:
             ServiceUnreachableError: Redis is unreachable, or refuses the command.
         """
-        async with translate_redis_errors(self._url):
+        async with self._storage.calls():
             read = await self._redis.xrevrange(self._key, part.highest, part.lowest, count=EXAMINED_MAX)
         found = [entry for raw in read if (entry := _entry(*raw)) is not None and wanted(entry)]
         if len(found) > limit:

@@ -8,6 +8,8 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 LIST_MAX = 1000
 """Statuses that one call reads, so that a listing needs bounded memory."""
+DEAD_LETTERS_MAX = 50
+"""Dead letters that one call reads. Each has a body of up to 1 MiB in Redis."""
 
 FILTER_MAX_CHARS = 512
 """The longest text in a filter of a listing. No name, id or key is longer."""

@@ -1,7 +1,6 @@
 """`ExportQueue`: the queue through which a service requests exports and follows them."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -47,7 +46,6 @@ from export_worker.contract.status import Accepted, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ExportNotFoundError, IdempotencyConflictError, InvalidRequestError
 from export_worker.redis.client import check_writes, close_redis, commands, open_redis, translate_redis_errors
-from export_worker.redis.clock import SharedClock, set_clock
 from export_worker.redis.scripts import Script
 
 AnyRequest = ExportRequest | str | bytes
@@ -57,9 +55,6 @@ EnqueueError = InvalidRequestError | IdempotencyConflictError
 
 ENQUEUE_BATCH = 1000
 """Requests in one round trip. They take Redis some hundred milliseconds, in which it serves no other client."""
-
-CLOCK_SYNC_S = 60.0
-"""Time between two synchronizations of the clock. A host's clock drifts by less than 1 ms in this time."""
 
 WATCH_INTERVAL_S = 0.2
 """Interval at which a waiting producer reads the status: fast enough for people, and cheap for Redis (one HMGET)."""
@@ -90,13 +85,12 @@ class ExportQueue(Closing):
         self._keys = Keys(namespace)
         self._connections = connections
         self._requested_by = requested_by
-        self._clock, self._next_clock_sync_s = SharedClock(), 0.0
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self.storage = Storage(client, self._keys, redis_url)
         self._listing = Listing(client, self._keys)
-        self.activity = ActivityLog(client, self._keys, redis_url)
-        self.reads = Reads(client, self._keys, redis_url, self._now)
+        self.activity = ActivityLog(self.storage)
+        self.reads = Reads(self.storage)
         self._enqueue, self._cancel, self._retry = (
             Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
         )
@@ -167,13 +161,13 @@ class ExportQueue(Closing):
         checked = [self._checked(request) for request in requests]
         if not any(isinstance(each, ExportRequest) for each in checked):
             return [each for each in checked if isinstance(each, InvalidRequestError)]
-        now = await self._now()
+        now = await self.storage.now()
         offers = await self._with_checked_sinks(
             [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
         async with translate_redis_errors(self._url):
             valid = [offer for offer in offers if isinstance(offer, Offer)]
-            answers = iter(await send_offers(self._client, self._keys, self._enqueue, valid))
+            answers = iter(await send_offers(self._keys, self._enqueue, valid))
         return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
@@ -186,15 +180,6 @@ class ExportQueue(Closing):
             if platform != checked.platform:
                 return wrong_connection(checked, platform, self._connections)
         return checked
-
-    async def _now(self) -> datetime:
-        """Returns the time that all processes use. See `SharedClock`."""
-        now_s = time.monotonic()
-        if now_s >= self._next_clock_sync_s:
-            async with translate_redis_errors(self._url):
-                await set_clock(self._clock, self._client, self._keys)
-            self._next_clock_sync_s = now_s + CLOCK_SYNC_S
-        return self._clock()
 
     async def _with_checked_sinks(
         self, offers: Sequence[Offer | InvalidRequestError]
@@ -231,15 +216,14 @@ class ExportQueue(Closing):
         known = await self.known_connections()
         if known and known.get(checked.connection) != checked.platform:
             raise wrong_connection(checked, known.get(checked.connection), known)
-        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self._now(), owner=owner)])
+        (offer,) = await self._with_checked_sinks([Offer(checked, uuid4().hex, await self.storage.now(), owner=owner)])
         if isinstance(offer, InvalidRequestError):
             raise offer
         where = ExportFilter(connection=checked.connection, kind=checked.kind)
         pages = [await self.page(phase, LIST_MAX, where=where) for phase in OPEN_PHASES]
-        open_exports = [status for page in pages for status in page.statuses]
         async with translate_redis_errors(self._url):
             existing = await read_existing(self._client, self._keys, offer)
-        return dry_run_of(checked, existing, open_exports, platform)
+        return dry_run_of(checked, existing, pages, platform)
 
     async def status(self, export_id: str) -> Status:
         """Returns the status of one export.
@@ -343,7 +327,7 @@ class ExportQueue(Closing):
         async with translate_redis_errors(self._url):
             answer = await self._cancel.document(
                 [keys.export(export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
-                {"export_id": export_id, "now_ms": epoch_ms(await self._now()), "prefix": keys.prefix},
+                {"export_id": export_id, "now_ms": epoch_ms(await self.storage.now()), "prefix": keys.prefix},
             )
         if answer["verdict"] == "not_found":
             raise ExportNotFoundError(export_id)
@@ -367,7 +351,7 @@ class ExportQueue(Closing):
         async with translate_redis_errors(self._url):
             # Read before the status: every later end changes the step, which the script compares.
             step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
-        status, now = await self.status(export_id), await self._now()
+        status, now = await self.status(export_id), await self.storage.now()
         if step is None or request is None:
             raise ExportNotFoundError(export_id)
         start, restarted = retried(status, start, now, ended_at)
@@ -395,6 +379,7 @@ class ExportQueue(Closing):
         Raises:
             ExportNotFoundError: The export does not exist.
         """
-        status, now = await self.status(export_id), await self._now()
+        status, now = await self.status(export_id), await self.storage.now()
         async with translate_redis_errors(self._url):
-            return explanation(await read_facts(self._client, self._keys, status, now))
+            (facts,) = await read_facts(self._client, self._keys, [status], now)
+            return explanation(facts)

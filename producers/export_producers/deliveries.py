@@ -38,6 +38,8 @@ class Delivery(Model):
     """When the sink first refused the event. Null if it is not pending, or was not refused."""
     given_up_at: Timestamp | None = None
     """When the delivery was given up. Null unless it was."""
+    delivered_at: Timestamp | None = None
+    """When the sink took the event, in a list of the last events that sinks have taken. Otherwise null."""
     answer: str | None = None
     """The last answer of the sink, if the sink has refused the event and the answer is known."""
 
@@ -102,12 +104,15 @@ def _state(due_ms: float | None, refusals: bytes | None, answer: bytes | None, n
             "refused_since": since,
             "answer": answer.decode() if answer else None,
         }
-    if note is not None:
-        given_up: Mapping[str, Any] = json.loads(note)
-        return {
-            "state": "given_up",
-            "failures": given_up["failures"],
-            "given_up_at": given_up["at"],
-            "answer": given_up["reason"],
-        }
-    return {"state": "delivered"}
+    return {"state": "delivered"} if note is None else state_of_note(note)
+
+
+def state_of_note(note: bytes) -> dict[str, Any]:
+    """Returns the fields of a delivery that was given up, from the note about it."""
+    given_up: Mapping[str, Any] = json.loads(note)
+    return {
+        "state": "given_up",
+        "failures": given_up["failures"],
+        "given_up_at": given_up["at"],
+        "answer": given_up["reason"],
+    }

@@ -1,8 +1,9 @@
 """What would happen to a request, without enqueuing it. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
+from export_producers.records import Page
 from export_worker.contract.dry_run import DryRun, OpenExport, Preview, without_nulls
 from export_worker.contract.phase import Phase
 from export_worker.contract.request import ExportRequest
@@ -14,21 +15,22 @@ EQUAL_MAX = 10
 
 
 def dry_run_of(
-    request: ExportRequest, existing: Status | None, open_exports: Iterable[Status], platform: Preview | None
+    request: ExportRequest, existing: Status | None, pages: Sequence[Page], platform: Preview | None
 ) -> DryRun:
     """Returns the result of a dry run.
 
     Args:
         existing: The export of the same request that has its idempotency key.
-        open_exports: Open exports of the same connection and kind, or some of them.
+        pages: The first page of the open exports of the same connection and kind, by phase.
     """
-    equal = [_open(status) for status in open_exports if _is_equal(status, request, platform)]
+    equal = [_open(status) for page in pages for status in page.statuses if _is_equal(status, request, platform)]
     return DryRun(
         connection=request.connection,
         kind=request.kind,
         request=without_nulls(request),
         existing=None if existing is None else _open(existing),
         equal=equal[:EQUAL_MAX],
+        compared_all=all(page.cursor is None for page in pages),
         platform=platform,
     )
 

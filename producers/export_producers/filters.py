@@ -28,6 +28,7 @@ class ExportFilter:
         until: Accepted before this time. It needs a time zone.
         search: The export's id or the first 8 or more characters of it, its idempotency key, the platform's id of its
             operation, or `KEY=VALUE` of its metadata.
+        export_ids: The export is one of these. No index is read for them, so they are few.
     """
 
     phase: Phase | None = None
@@ -39,6 +40,7 @@ class ExportFilter:
     since: datetime | None = None
     until: datetime | None = None
     search: str | None = None
+    export_ids: frozenset[str] | None = None
 
     @property
     def facets(self) -> dict[Facet, str]:
@@ -95,6 +97,7 @@ class ExportFilter:
             and (self.since is None or epoch_ms(status.created_at) >= epoch_ms(self.since))
             and (self.until is None or epoch_ms(status.created_at) < epoch_ms(self.until))
             and (self.search is None or self._names(status))
+            and (self.export_ids is None or status.export_id in self.export_ids)
         )
 
     def _names(self, status: Status) -> bool:

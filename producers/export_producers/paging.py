@@ -62,9 +62,13 @@ class Listing:
     async def page(self, where: ExportFilter, limit: int, after: Position | None) -> Page:
         """Returns up to `limit` exports after a position.
 
+        Exports that the filter names by their ids are one page, and need one round trip.
+
         Args:
             after: The position from the cursor of the previous page; None for the first page.
         """
+        if where.export_ids is not None:
+            return await self._named(where, where.export_ids)
         keys, phase = self._keys, where.indexed_phase
         answer = await self._script.document(
             [keys.created, keys.phase(Phase.FAILED), *([keys.phase(phase)] if phase else [])],
@@ -90,6 +94,11 @@ class Listing:
         found = Found.of(answer)
         statuses = await read_statuses(self._redis, keys, [position.export_id for position in found.positions])
         return page_of(found, statuses, where, limit)
+
+    async def _named(self, where: ExportFilter, export_ids: frozenset[str]) -> Page:
+        statuses = await read_statuses(self._redis, self._keys, sorted(export_ids))
+        matching = [status for status in statuses if status is not None and where.matches(status)]
+        return Page(sorted(matching, key=lambda status: status.created_at, reverse=True), None, len(matching))
 
 
 def page_of(found: Found, statuses: Sequence[Status | None], where: ExportFilter, limit: int) -> Page:

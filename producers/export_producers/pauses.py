@@ -9,7 +9,6 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from export_producers.shared_time import shared_now
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp, epoch_ms
 from export_worker.contract.names import unknown_name
@@ -34,6 +33,10 @@ class ConnectionPause(Model):
     """Why the connection is paused, as the operator has stated it."""
     by: str | None = None
     """Who has paused it; null if that is not known."""
+
+    def has_ended(self, now: datetime) -> bool:
+        """Returns whether the pause is over. The next claim of a worker then removes it."""
+        return self.until is not None and self.until <= now
 
 
 class Pauses:
@@ -60,7 +63,7 @@ class Pauses:
         Raises:
             InvalidRequestError: The connection is unknown, the end is in the past, or the reason is too long.
         """
-        now = await shared_now(self._storage)
+        now = await self._storage.now()
         self._check(connection, until, reason, now)
         pause = ConnectionPause(since=now, until=until, reason=reason and clean(reason), by=by)
         until_ms = NO_END_MS if until is None else epoch_ms(until)
@@ -80,7 +83,7 @@ class Pauses:
         Raises:
             InvalidRequestError: The connection is unknown.
         """
-        now = await shared_now(self._storage)
+        now = await self._storage.now()
         self._check(connection, None, None, now)
         keys = self._storage.keys
         async with self._storage.calls(), self._storage.client.pipeline(transaction=True) as pipe:
@@ -93,12 +96,12 @@ class Pauses:
 
     async def all(self) -> dict[str, ConnectionPause]:
         """Returns the pauses that have not ended, by connection, sorted. Needs two round trips."""
-        now = await shared_now(self._storage)
+        now = await self._storage.now()
         async with self._storage.calls() as redis:
             # Bounded: only connections that exist can be paused.
             found = await redis.hgetall(self._storage.keys.pauses)
         pauses = {name.decode(): ConnectionPause.model_validate_json(pause) for name, pause in sorted(found.items())}
-        return {name: pause for name, pause in pauses.items() if pause.until is None or pause.until > now}
+        return {name: pause for name, pause in pauses.items() if not pause.has_ended(now)}
 
     def _check(self, connection: str, until: datetime | None, reason: str | None, now: datetime) -> None:
         problems = []

@@ -157,7 +157,8 @@ class InMemoryExportQueue(Closing):
         first = self._existing(checked)
         statuses = [record.status for record in reversed(self._records.values()) if not record.status.phase.terminal]
         matching = ExportFilter(connection=checked.connection, kind=checked.kind).matches
-        return dry_run_of(checked, None if first is None else first.status, filter(matching, statuses), platform)
+        page = Page([status for status in statuses if matching(status)], None)
+        return dry_run_of(checked, None if first is None else first.status, [page], platform)
 
     async def status(self, export_id: str) -> Status:
         """See `ExportQueue.status`."""

@@ -12,6 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # moto installs it; its type stubs are not installed
 from kubernetes_validate import validate
 
+from export_worker.config import load_config
 from export_worker.egress.address_policy import SPECIAL_NETWORKS
 from support.deployment import PROJECT, blocks, read
 from support.helm_chart import CHART, ChartRefusedError, packaged, rendered
@@ -29,6 +30,11 @@ PRODUCTION = {
     "serviceAccount": {"annotations": IAM_ROLE},
     "autoscaling": {"by": "keda"},
 }
+CONSOLE_KEYS = [
+    {"name": "oncall", "role": "operator", "key": "console-oncall"},
+    {"name": "team", "role": "viewer", "key": "console-team"},
+]
+"""The keys of the component `console`."""
 MONITORED = {"monitoring": {"podMonitor": True, "rules": True, "dashboard": True, "labels": {"release": "prometheus"}}}
 NEAR = {"network": {"private": [{"cidr": "10.20.0.15/32", "port": 8443}]}}
 
@@ -77,6 +83,7 @@ def test_chart_for_production_equals_the_overlay() -> None:
         ("keda", {"autoscaling": {"by": "keda"}}),
         ("hpa", {"autoscaling": {"by": "hpa", "transfer": {"min": 2}}}),
         ("prometheus", {"monitoring": {"podMonitor": True}}),
+        ("console", {"console": {"keys": CONSOLE_KEYS}}),
     ],
 )
 def test_option_of_chart_equals_the_component(name: str, values: dict[str, Any], tmp_path: Path) -> None:
@@ -153,6 +160,20 @@ def test_configuration_may_begin_with_spaces() -> None:
     assert comparable(rendered({"config": text}))["ConfigMap", "export-worker"]["data"] == {"export-worker.toml": text}
 
 
+def test_documented_console_has_the_keys_of_its_variables(clean_environment: pytest.MonkeyPatch) -> None:
+    documented = [yaml.safe_load(block) for block in blocks("k8s/README.md", "yaml")]
+    (values,) = (block for block in documented if "console" in block)
+    found = {name: item for (kind, name), item in comparable(rendered(values)).items() if kind == "Deployment"}
+    variables = found.pop("gateway")["spec"]["template"]["spec"]["containers"][0]["env"]
+    for item in variables:
+        if "GATEWAY__KEYS" in item["name"]:
+            clean_environment.setenv(item["name"], item.get("value", f"key of {item['name']}"))
+    keys = load_config().gateway.keys
+    roles = {name: (key.role, key.connections) for name, key in keys.items()}
+    assert roles == {"oncall": ("operator", None), "team": ("viewer", ("gio",))}
+    assert "GATEWAY__KEYS" not in json.dumps(found)
+
+
 def test_chart_contains_no_secret() -> None:
     assert [item for item in rendered(PRODUCTION | MONITORED) if item["kind"] == "Secret"] == []
 
@@ -221,6 +242,8 @@ def test_chart_without_policies_has_none() -> None:
         ({"secret": {"name": "A_B"}}, "/secret/name"),
         ({"secret": {"variables": [{"name": "A B", "key": "a"}]}}, "/secret/variables/0/name"),
         ({"env": [{"name": "A", "value": 1}]}, "/env/0/value"),
+        ({"console": {"keys": [CONSOLE_KEYS[0] | {"role": "service"}]}}, "/console/keys/0/role"),
+        ({"console": {"keys": [{"name": "oncall", "role": "viewer"}]}}, "key"),
         ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "app.kubernetes.io/name"),
         ({"network": {"redis": {"cidrs": ["10.0.0.1"]}}}, "/network/redis/cidrs/0"),
         ({"network": {"private": [{"cidr": "db.internal", "port": 443}]}}, "/network/private/0/cidr"),

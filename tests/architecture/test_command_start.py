@@ -51,6 +51,7 @@ ALLOWED = {"click", "colorama", "typing_extensions"}
 OURS = {
     "export_producers",
     "export_producers.choices",
+    "export_producers.language_choice",
     "export_producers.moments",
     "export_producers.commands",
     "export_producers.commands.completion",
@@ -62,6 +63,7 @@ OURS = {
     "export_worker.contract.facets",
     "export_worker.commands",
     "export_worker.commands.declarations",
+    "export_worker.commands.operation_names",
     "export_worker.contract",
     "export_worker.contract.kind_names",
     "export_worker.contract.names",

@@ -4,11 +4,13 @@ import asyncio
 import json
 import re
 import sys
+import tomllib
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto; its stubs are not among our tools
@@ -31,6 +33,8 @@ from support.deployment_processes import GATEWAY_PORT, HEALTH_PORT, S3_PORT, SIM
 
 PROCESSES = {"control", "transfer", "gateway", "trigger"}
 SETTINGS = read(COMPOSE["configs"]["export-worker"]["file"])
+CONSOLE_KEYS = ("CONSOLE_KEY", "CONSOLE_GUEST_KEY")
+"""The variables with the keys for people."""
 EXAMPLE_REDIS = '"redis://127.0.0.1:6379/0"'
 """The address in the README's example. The test replaces it."""
 
@@ -66,6 +70,17 @@ def test_settings_of_compose_load(clean_environment: pytest.MonkeyPatch) -> None
     check_settings(config)
     assert config.platforms() == {"gio": "growingio"}
     assert parsed(SERVICES["trigger"]["command"]).params["name"] in config.triggers
+
+
+def test_head_of_the_file_says_where_the_console_is_and_how_to_log_in() -> None:
+    head = read("docker-compose.yml").partition("\nname:")[0]
+    for stated in (
+        "http://127.0.0.1:8080/console/",
+        *(SERVICES["gateway"]["environment"][key] for key in CONSOLE_KEYS),
+    ):
+        assert stated in head
+    keys = tomllib.loads(SETTINGS)["gateway"]["keys"]
+    assert {key["key"] for key in keys.values()} == {f"env:{key}" for key in CONSOLE_KEYS}
 
 
 def test_every_image_is_pinned_by_digest() -> None:
@@ -176,13 +191,25 @@ async def test_services_of_compose_run_exports_to_their_end(tmp_path: Path, redi
             while "trigger.enqueued" not in services.log("trigger"):
                 await asyncio.sleep(0.1)
         listed = await asyncio.to_thread(exports_of, services)
+        roles = [await asyncio.to_thread(role_at_the_console, services, key) for key in CONSOLE_KEYS]
         healthy = await asyncio.gather(*map(services.healthy, sorted(PROCESSES)))
         scraped = [await asyncio.to_thread(page_of, services, target) for target in scrape_targets()]
 
     assert len(listed) >= 2
+    assert roles == ["(admin)", "(viewer)"]
     assert healthy == [True] * len(PROCESSES)
     assert len(scraped) == len(PROCESSES)
     assert all("_redis_up 1.0" in page for page in scraped)
+
+
+def role_at_the_console(services: Composed, key: str) -> str:
+    """Logs in to the console with the key of a variable, and returns the role that the overview shows."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    form = urlencode({"key": SERVICES["gateway"]["environment"][key]}).encode()
+    with opener.open(f"http://127.0.0.1:{services.gateway}/console/login", form, timeout=20) as page:
+        assert page.url.endswith("/console/")
+        (role,) = re.findall(r"</bdi> (\(\w+\))", page.read().decode())
+    return str(role)
 
 
 def prometheus_settings() -> Any:

@@ -34,6 +34,8 @@ from support.manifests import (
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 SEGMENT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+CONSOLE_KEYS = ("CONSOLE_KEY", "CONSOLE_GUEST_KEY")
+"""The variables with which the development overlay opens the console. In production, it is an option."""
 EXPORTS_TIMEOUT_S = 60.0
 
 
@@ -43,8 +45,10 @@ def test_development_and_production_run_the_same_commands(name: str) -> None:
     same = ("args", "command", "ports", "lifecycle", "resources", *PROBES)
     development, production = container(name, DEVELOPMENT), container(name)
     assert {key: development.get(key) for key in same} == {key: production.get(key) for key in same}
-    assert [item["name"] for item in development["env"]] == [item["name"] for item in production["env"]]
+    own = [*CONSOLE_KEYS] if name == "gateway" else []
+    assert [item["name"] for item in development["env"]] == own + [item["name"] for item in production["env"]]
     settings, others = tomllib.loads(config_text(DEVELOPMENT)), tomllib.loads(config_text(PRODUCTION))
+    assert [key["key"] for key in settings["gateway"].pop("keys").values()] == [f"env:{key}" for key in CONSOLE_KEYS]
     for section in ("worker", "gateway", "transfer", "triggers"):
         assert settings[section] == others[section]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from export_producers import reasons
-from export_producers.gateway import openapi
+from export_producers.gateway.documents import openapi
 from export_worker.contract.request import kind_models
 from support.document_linters import redocly_findings, spectral_findings
 

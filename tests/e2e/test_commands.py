@@ -1,6 +1,8 @@
 """The command line as a process: exit statuses, stdout with only JSON, and no traceback."""
 
 import json
+import os
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import redis
 
 from export_worker.demo.processes import free_port
 from support import worker_site
+from support.command_forks import COMMAND
 from support.worker_site import CommandResult, Site
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
@@ -307,6 +310,19 @@ def test_run_with_wrong_setting_exits_2_and_names_it(site: Site, variable: str, 
     assert ran.status == 2, ran
     assert setting in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_json_is_valid_in_an_encoding_without_its_characters(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
+    ran = subprocess.run(
+        [*COMMAND, "catalog", "Zürich-中-😀", "segments", "--json"],
+        env=environment | {"PYTHONIOENCODING": "latin-1"},
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="latin-1",
+        check=False,
+    )
+    assert "Zürich-中-😀" in json.loads(ran.stdout)["error"]["message"], ran
 
 
 def test_worker_warns_of_a_variable_that_is_probably_a_misspelt_setting(site: Site) -> None:

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.demo.first_line import STARTING
 from export_worker.demo.services import USUAL_PORTS
+from export_worker.demo.showcase import OUTAGE, SLOW
 from support import worker_site
 from support.deployment import blocks
 from support.terminal import Terminal
@@ -91,6 +93,7 @@ def test_commands_that_demo_with_serve_prints_can_be_pasted(site: Site, tmp_path
         from_readme = pasted(f"{sys.executable} example.py", tmp_path)
         console = next(line.split()[1] for line in lines if line.startswith("Console "))
         page = pasted(f"curl -sSf {console}", tmp_path)
+        worker_site.wait_until(lambda: all(shown(console)), 60, "the console shows each state")
 
     command, python, http, listed = "file(s)", "succeeded ['s3://", '"phase":"queued"', "succeeded"
     assert all(text in printed for text in (command, python, listed)), printed
@@ -100,6 +103,21 @@ def test_commands_that_demo_with_serve_prints_can_be_pasted(site: Site, tmp_path
     text = log.read_text(encoding="utf-8")
     assert "26 of 26 exports succeeded, 26 events received" in text
     assert "Traceback" not in text
+
+
+def shown(console: str) -> tuple[bool, ...]:
+    """Returns whether the overview has what the console can show: exports that run, fail and wait, and why."""
+    with urlopen(console.replace("/console/", "/v1/overview"), timeout=20) as response:
+        overview = json.load(response)
+    connections, (trigger,) = overview["connections"], overview["triggers"].values()
+    return (
+        overview["phases"]["failed"] > 0,
+        overview["phases"]["running"] + overview["phases"]["transferring"] > 0,
+        connections[SLOW]["waiting"] > 0,
+        (connections[OUTAGE]["breaker"]["platform"] or {}).get("failures", 0) > 0,
+        overview["sinks"]["crm"]["refused_since"] is not None,
+        trigger["dead_letters"] == 1,
+    )
 
 
 def processes_with(text: str) -> list[str]:

@@ -196,3 +196,16 @@ async def pending_events(site: Site) -> dict[str, Any]:
             events: list[dict[str, Any]] = json.loads(ran.stdout)
             if events:
                 return events[0]
+
+
+async def test_sink_is_tested_on_the_command_line(site: Site, hook: tuple[str, list[dict[str, Any]]]) -> None:
+    url, verified = hook
+    add_hook(site, url)
+    async with worker_site.worker(site):
+        refused = await asyncio.to_thread(site.command, "events", "test", "hook", "--json")
+        assert (refused.status, json.loads(refused.stdout)["answer"]) == (1, "127.0.0.1 answered 503")
+        taken = await asyncio.to_thread(site.command, "events", "test", "hook")
+        assert (taken.status, taken.stdout.startswith("sink hook has taken the event test-")) == (0, True)
+    assert [(event["type"], event["data"]) for event in verified] == [("sink.test", {"sink": "hook"})]
+    unknown = await asyncio.to_thread(site.command, "events", "test", "pigeon")
+    assert (unknown.status, "SINK: unknown sink 'pigeon'" in unknown.stderr) == (2, True)

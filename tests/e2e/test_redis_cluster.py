@@ -73,6 +73,9 @@ async def test_clients_follow_the_owner_when_it_changes_and_when_it_dies(
         first, second = cluster.owner(NAMESPACE), cluster.replica
         async with site.queue() as queue:
             accepted = [(await queue.enqueue(REQUEST)).export_id]
+            words = {"COMP_WORDS": "export-worker status ", "COMP_CWORD": "2"}
+            offered = await asyncio.to_thread(site.command, _EXPORT_WORKER_COMPLETE="bash_complete", **words)
+            assert offered.stdout.split(",")[-1].split() == accepted
             await second.call("CLUSTER", "FAILOVER")
             await first.until_in_sync()
             accepted += [(await queue.enqueue(REQUEST)).export_id for _ in range(9)]

@@ -85,6 +85,17 @@ def is_wider_than_the_window(driver: Chrome) -> bool:
     return bool(driver.execute_script("return document.documentElement.scrollWidth > innerWidth"))
 
 
+def parts_beyond_the_window(driver: Chrome) -> list[str]:
+    """Returns the beginning of each element that makes the page wider than the window; none if it fits."""
+    script = """
+        const wide = document.documentElement.scrollWidth > innerWidth
+        const beyond = (each) => wide && each.getBoundingClientRect().right > innerWidth && !each.closest(".wide, ul")
+        return [...document.body.querySelectorAll("*")].filter(beyond).map((each) => each.outerHTML.slice(0, 120))
+    """
+    found: list[str] = driver.execute_script(script)
+    return found or (["something"] if is_wider_than_the_window(driver) else [])
+
+
 def picture(driver: Chrome, folder: Path, name: str) -> Path:
     """Writes a picture of the window."""
     path = folder / f"{name}.png"

@@ -9,9 +9,11 @@ from typing import Any
 
 import aiohttp
 from arq.connections import ArqRedis
+from yarl import URL
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.context import CatalogCall
+from export_producers.gateway.installation import Installation, TriggersCall
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.server import listening
 from export_worker.contract.dry_run import PreviewCall
@@ -59,11 +61,12 @@ class GatewaySite:
     site: QueueSite
     now_s: list[float] = field(default_factory=lambda: [0.0])
 
-    async def call(self, method: str, path: str, document: Any = None, **more: Any) -> Response:
-        """Sends one request, with a document as JSON."""
+    async def call(self, method: str, path: str | URL, document: Any = None, **more: Any) -> Response:
+        """Sends one request, with a document as JSON. A path that is a URL is sent as it is."""
         if document is not None:
             more["json"] = document
-        async with self.client.request(method, self.url + path, **more) as response:
+        url = URL(f"{self.url}{path}", encoded=True) if isinstance(path, URL) else self.url + path
+        async with self.client.request(method, url, **more) as response:
             return Response(response.status, response.headers, await response.read())
 
     async def enqueue(self, **more: Any) -> str:
@@ -95,13 +98,18 @@ async def open_gateway(
     options: GatewayOptions = OPTIONS,
     catalog: CatalogCall | None = None,
     preview: PreviewCall | None = None,
-    connections: Sequence[str] = ("gio",),
+    connections: Sequence[str] | Mapping[str, str] = ("gio",),
+    triggers: TriggersCall | None = None,
 ) -> AsyncIterator[GatewaySite]:
-    """Runs a gateway with connections of the platform GrowingIO while the block runs."""
-    now_s = [0.0]
+    """Runs a gateway while the block runs. Connections without a platform are of GrowingIO."""
+    now_s, installation = [0.0], Installation(triggers=triggers)
     async with (
-        ExportQueue(redis_url, namespace=namespace, connections=dict.fromkeys(connections, "growingio")) as queue,
-        listening(options, queue, catalog, lambda: now_s[0], preview=preview) as url,
+        ExportQueue(redis_url, namespace=namespace, connections=_with_platforms(connections)) as queue,
+        listening(options, queue, catalog, lambda: now_s[0], preview=preview, installation=installation) as url,
         aiohttp.ClientSession() as client,
     ):
         yield GatewaySite(url, client, QueueSite(redis, queue, Keys(namespace)), now_s)
+
+
+def _with_platforms(connections: Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
+    return connections if isinstance(connections, Mapping) else dict.fromkeys(connections, "growingio")

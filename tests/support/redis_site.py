@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,7 @@ from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
 
 POLICY = Policy(poll=PollSchedule(2.0, 60.0), retry=Backoff(1.0, 30.0), max_attempts=50, deadline_s=86_400.0)
+ONE_ATTEMPT = replace(POLICY, max_attempts=1)
 MANY = ConnectionLimits(10_000, 1_000_000.0)
 SINKS = ("stream", "hook")
 FILE = RemoteFile("/a/b.csv", "b.csv")
@@ -219,6 +220,13 @@ class QueueSite:
             export_id = await self.running()
             await self.fail(await self.one(), error)
         return export_id
+
+    async def failed(self, count: int, error: StepError, connection: str = "gio") -> list[str]:
+        """Returns exports whose only submit has failed, the oldest first. Nothing else may be due."""
+        export_ids = [await self.enqueue(connection) for _ in range(count)]
+        for claimed in await self.claim(count):
+            await self.commit(claimed, endings.after_failure(claimed.export, error, self.moment(), ONE_ATTEMPT))
+        return export_ids
 
     def sweeper(self, owner: str = "w1") -> Sweeper:
         """Returns the sweeper of a worker."""

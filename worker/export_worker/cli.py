@@ -20,7 +20,7 @@ import click
 from export_producers.commands import declarations as producers
 from export_producers.commands.options import PREVIEW
 from export_worker.commands import declarations
-from export_worker.contract.printable import clean, dumps
+from export_worker.contract.printable import ESCAPED, clean, dumps
 from export_worker.errors import (
     AuthFailedError,
     ConfigError,
@@ -110,7 +110,7 @@ def _escape_what_streams_cannot_write() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A stream is None if it was closed before the process started.
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=ESCAPED)
 
 
 def _end(status: int) -> NoReturn:

@@ -46,6 +46,24 @@ labels:
 {{- end }}
 {{- end -}}
 
+{{- /* The settings of the keys of the console, as variables. Arguments: the root. */ -}}
+{{- define "export-worker.console" -}}
+{{- range .Values.console.keys }}
+{{- $prefix := printf "EXPORT_GATEWAY__KEYS__%s" (upper .name) }}
+- name: {{ $prefix }}__KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.secret.name }}
+      key: {{ .key }}
+- name: {{ $prefix }}__ROLE
+  value: {{ .role }}
+{{- with .connections }}
+- name: {{ $prefix }}__CONNECTIONS
+  value: {{ toJson . | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- /* A probe of a health page. Arguments: path, port, and the times. */ -}}
 {{- define "export-worker.probe" -}}
 httpGet:
@@ -58,7 +76,7 @@ httpGet:
 
 {{- /*
 One Deployment. Arguments: root, component, args, settings (replicas, resources), autoscaled, port (name and number),
-variables (further ones), delay_s (before SIGTERM).
+variables (further ones), env (further ones, as text), delay_s (before SIGTERM).
 */ -}}
 {{- define "export-worker.deployment" -}}
 {{- $values := .root.Values -}}
@@ -137,6 +155,9 @@ spec:
             {{- $all := concat $values.secret.variables (.variables | default list) }}
             {{- $read := dict "secret" $values.secret.name "variables" $all }}
             {{- include "export-worker.variables" $read | trim | nindent 12 }}
+            {{- with .env | default "" | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- with $values.env }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

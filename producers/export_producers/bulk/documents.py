@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from export_producers.bulk.orders import Action, BulkOrder, Position
+from export_producers.choices import FILTER_MAX_CHARS
 from export_producers.filters import ExportFilter
 from export_worker.contract.model import Model, Timestamp, field_rule
 from export_worker.contract.status import Phase, Status
@@ -17,6 +18,8 @@ PER_SECOND_MAX = 1000.0
 """About as many as one gateway can act on."""
 NAME_MAX_CHARS = 200
 """Limit of a name in a filter."""
+IDS_MAX = 500
+"""Exports that an order can name: as many as are read at once."""
 
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX_CHARS)]
 
@@ -36,6 +39,23 @@ class BulkFilter(Model):
     """Accepted at this time or later."""
     until: AwareDatetime | None = None
     """Accepted before this time."""
+    requested_by: Name | None = None
+    """Who requested the export."""
+    q: Annotated[str, Field(min_length=1, max_length=FILTER_MAX_CHARS)] | None = None
+    """The export's id or the first 8 characters of it, its idempotency key, the platform's id of its operation, or
+    `KEY=VALUE` of its metadata."""
+    export_ids: Annotated[list[Name], Field(min_length=1, max_length=IDS_MAX)] | None = None
+    """These exports."""
+
+    def where(self, now: datetime, connections: Iterable[str] | None) -> ExportFilter:
+        """Returns the conditions. Exports that are accepted after this moment never meet them."""
+        given = {name: getattr(self, name) for name in BulkFilter.model_fields if name not in {"q", "export_ids"}}
+        return ExportFilter(
+            **given | {"until": now if self.until is None else min(now, self.until)},
+            connections=None if connections is None else frozenset(connections),
+            search=self.q,
+            export_ids=None if self.export_ids is None else frozenset(self.export_ids),
+        )
 
 
 class BulkRequest(Model):
@@ -71,12 +91,9 @@ class BulkRequest(Model):
         Args:
             connections: The connections that the caller may use; None for all.
         """
-        conditions = {name: getattr(self.filter, name) for name in BulkFilter.model_fields}
-        until = now if self.filter.until is None else min(now, self.filter.until)
-        allowed = None if connections is None else frozenset(connections)
         return BulkOrder(
             action=self.action,
-            where=ExportFilter(**conditions | {"until": until, "connections": allowed}),
+            where=self.filter.where(now, connections),
             start=self.start,
             hopeless=self.include_hopeless,
             per_second=self.per_second,
@@ -94,6 +111,8 @@ class BulkPreview(_Answer):
     """How many exports it would act on."""
     hopeless: int
     """How many exports it would leave out, because a retry alone cannot help them."""
+    hopeless_by_code: dict[str, int] = {}
+    """How many of `hopeless` there are by the error code with which a retry would end."""
     by_code: dict[str, int]
     """How many of `count` there are by error code, or by phase for exports that have not failed."""
     sample: list[Status]

@@ -16,6 +16,17 @@ from export_producers.records import Start
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Status
 
+CONDITIONS = {
+    "--error": "error",
+    "--connection": "connection",
+    "--kind": "kind",
+    "--since": "since",
+    "--until": "until",
+    "--requested-by": "requested_by",
+    "--search": "search",
+}
+"""The options that select exports, and the fields of `ExportFilter`."""
+
 
 @click.pass_obj
 def cancel(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
@@ -47,6 +58,9 @@ def retry(
     connection: str | None,
     kind: str | None,
     since: datetime | None,
+    until: datetime | None,
+    requested_by: str | None,
+    search: str | None,
     limit: int | None,
     per_second: float | None,
     dry_run: bool,
@@ -56,21 +70,23 @@ def retry(
     """See `declarations.retry`."""
     if (export_id is None) != failed:
         raise click.UsageError("pass either EXPORT_ID or --failed")
+    where = ExportFilter(
+        phase=Phase.FAILED,
+        connection=connection,
+        kind=kind,
+        requested_by=requested_by,
+        error=code,
+        since=since,
+        until=until,
+        search=search,
+    )
     if failed:
-        where = ExportFilter(phase=Phase.FAILED, connection=connection, kind=kind, error=code, since=since)
         # Who names a code has fixed its cause, so none of these exports is left out.
         order = BulkOrder(action="retry", where=where, start=start, hopeless=code is not None, per_second=per_second)
         retry_failed(open_queue, order, limit, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    given = {
-        "--error": code,
-        "--connection": connection,
-        "--kind": kind,
-        "--since": since,
-        "--limit": limit,
-        "--per-second": per_second,
-        "--dry-run": dry_run or None,
-    }
+    given = {option: getattr(where, name) for option, name in CONDITIONS.items()}
+    given |= {"--limit": limit, "--per-second": per_second, "--dry-run": dry_run or None}
     if of_many := [option for option, value in given.items() if value is not None]:
         raise click.UsageError(f"{', '.join(of_many)}: only with --failed")
     _retry_one(open_queue, str(export_id), start, as_json=as_json)

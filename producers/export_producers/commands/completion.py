@@ -6,6 +6,7 @@ answer, nothing is offered.
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -20,38 +21,48 @@ REDIS_TIMEOUT_S = 0.5
 """For each answer of Redis. People do not wait longer for a completion."""
 _VARIABLE = re.compile(r"EXPORT_(CONNECTIONS|SINKS|TRIGGERS)__([A-Z0-9-]+(?:_[A-Z0-9-]+)*)__")
 """The start of a variable with a setting of a named section. A variable with a whole section is not read."""
+_MOVED = re.compile(r"MOVED \d+ (.*):(\d+)$")
+"""How a node of a cluster names the owner of a key. Without a host, it is the same host."""
 
 
 def connections(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured connections; if there are none, those that workers have announced."""
-    return _matching(_configured("connections") or _announced(), incomplete)
+    return matching(_configured("connections") or _announced(), incomplete)
 
 
 def sinks(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured sinks."""
-    return _matching(_configured("sinks") or ["stream"], incomplete)
+    return matching(_configured("sinks") or ["stream"], incomplete)
 
 
 def triggers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured triggers."""
-    return _matching(_configured("triggers"), incomplete)
+    return matching(_configured("triggers"), incomplete)
 
 
 def kinds(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the kinds of export."""
     from export_worker.contract.kind_names import kind_names  # noqa: PLC0415 - reads the installed packages
 
-    return _matching(kind_names(), incomplete)
+    return matching(kind_names(), incomplete)
 
 
 def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the published error codes."""
-    return _matching(list(ErrorCode), incomplete)
+    return matching(list(ErrorCode), incomplete)
 
 
 def export_ids(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the ids of the newest exports."""
-    return _matching([name.decode() for name in _ask("zrevrange", "created", 0, RECENT_MAX - 1)], incomplete)
+    return matching([name.decode() for name in _ask("zrevrange", "created", 0, RECENT_MAX - 1)], incomplete)
+
+
+def platform_of(connection: str) -> str:
+    """Returns the platform of a configured connection; nothing if there is no such connection."""
+    sections = _settings().get("connections")
+    section = sections.get(connection) if isinstance(sections, dict) else None
+    in_file = section.get("platform", "") if isinstance(section, dict) else ""
+    return os.environ.get(f"EXPORT_CONNECTIONS__{connection.upper()}__PLATFORM", str(in_file))
 
 
 def _configured(section: str) -> list[str]:
@@ -76,10 +87,28 @@ def _ask(command: str, key: str, *arguments: Any) -> list[bytes]:
     try:
         options: dict[str, Any] = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S}
         with redis.Redis.from_url(url, lib_name=None, lib_version=None, **options) as client:
-            answer: list[bytes] = getattr(client, command)(getattr(Keys(namespace), key), *arguments)
+            full_key = getattr(Keys(namespace), key)
+            answer: list[bytes] = _at_the_owner(client, lambda: getattr(client, command)(full_key, *arguments))
             return answer
     except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
         return []
+
+
+def _at_the_owner(client: Any, ask: Callable[[], Any]) -> Any:
+    """Returns the answer to a question. In a cluster, another node may own the key; the question is repeated there."""
+    from redis.exceptions import ResponseError  # noqa: PLC0415 - the client is imported already
+
+    try:
+        return ask()
+    except ResponseError as error:
+        moved = _MOVED.match(str(error))
+        if moved is None:
+            raise
+    pool = client.connection_pool
+    pool.disconnect()
+    pool.reset()  # the pool would reopen its connection to the first node
+    pool.connection_kwargs.update({"host": moved[1] or pool.connection_kwargs["host"], "port": int(moved[2])})
+    return ask()
 
 
 def _settings() -> dict[str, Any]:
@@ -93,5 +122,6 @@ def _settings() -> dict[str, Any]:
         return {}
 
 
-def _matching(names: list[str], incomplete: str) -> list[str]:
+def matching(names: list[str], incomplete: str) -> list[str]:
+    """Returns the names that begin with what was typed."""
     return [name for name in names if name.startswith(incomplete)]

@@ -3,7 +3,7 @@
 import click
 
 from export_producers.choices import LIST_MAX
-from export_producers.commands import options
+from export_producers.commands import completion, options
 from export_producers.commands.options import RATE, SECONDS, TEXT
 from export_producers.commands.running import runs
 from export_worker.contract.phase import Phase
@@ -12,6 +12,7 @@ EXPORTS = "export_producers.commands.exports"
 LISTING = "export_producers.commands.listing"
 OVERVIEW = "export_producers.commands.overview"
 ACTIONS = "export_producers.commands.actions"
+ACTIVITY = "export_producers.commands.activity"
 CONNECTIONS = "export_producers.commands.connections"
 
 
@@ -27,6 +28,7 @@ CONNECTIONS = "export_producers.commands.connections"
 )
 @click.option("--wait", is_flag=True, help="Show progress until the export ends.")
 @click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
+@options.language
 @options.as_json
 def enqueue() -> None:
     """Request the export that FILE describes as JSON. If FILE is -, the request is read from standard input.
@@ -39,6 +41,7 @@ def enqueue() -> None:
 @options.export_id
 @click.option("--timeline", is_flag=True, help="Also show every transition.")
 @click.option("--deliveries", is_flag=True, help="Also show every completion event with every sink.")
+@options.language
 @options.as_json
 def status() -> None:
     """Show the status of the export EXPORT_ID."""
@@ -55,6 +58,7 @@ def status() -> None:
     show_default=True,
     help="Maximum number of exports.",
 )
+@options.language
 @options.as_json
 def list_() -> None:
     """List exports, newest first. The exports in phase failed are the dead letters."""
@@ -62,6 +66,7 @@ def list_() -> None:
 
 @runs(f"{LISTING}:failures")
 @options.filters
+@options.language
 @options.as_json
 def failures() -> None:
     """Show why exports have failed: the failed exports in groups by cause, the largest first.
@@ -71,6 +76,7 @@ def failures() -> None:
 
 
 @runs(f"{OVERVIEW}:overview")
+@options.language
 @options.as_json
 def overview() -> None:
     """Show the state of everything: exports, connections, queue, workers, sinks, triggers and Redis."""
@@ -78,6 +84,7 @@ def overview() -> None:
 
 @runs(f"{EXPORTS}:watch")
 @options.export_id
+@options.language
 @options.as_json
 def watch() -> None:
     """Follow the export EXPORT_ID until it ends."""
@@ -100,6 +107,7 @@ def cancel() -> None:
 )
 @click.option("--failed", is_flag=True, help="Retry every failed export that a retry can help.")
 @options.filters
+@options.more_filters
 @click.option("--limit", type=options.WholeNumber(min=1), metavar="N", help="Retry N exports at most, the newest ones.")
 @click.option("--per-second", type=RATE, metavar="N", help="Retry N exports in each second at most.")
 @click.option("--dry-run", is_flag=True, help="Only list the exports.")
@@ -119,6 +127,45 @@ def retry() -> None:
 @options.as_json
 def explain() -> None:
     """Explain why the export EXPORT_ID waits and until when, or how it ended."""
+
+
+@runs(f"{ACTIVITY}:activity")
+@click.option("--who", type=TEXT, metavar="NAME", help="Only acts of this key or user.")
+@click.option("--action", type=TEXT, metavar="NAME", help="Only acts of this kind, such as `cancel`.")
+@click.option(
+    "--export-id", type=TEXT, metavar="ID", shell_complete=completion.export_ids, help="Only acts on this export."
+)
+@click.option(
+    "--connection",
+    type=TEXT,
+    metavar="NAME",
+    shell_complete=completion.connections,
+    help="Only acts on this connection.",
+)
+@click.option("--outcome", type=TEXT, metavar="NAME", help="Only acts with this outcome, such as `done`.")
+@click.option(
+    "--since",
+    type=TEXT,
+    callback=options.moment,
+    metavar="WHEN",
+    help="Only acts since a time ago such as 6h, or since a date and time.",
+)
+@click.option(
+    "--until",
+    type=TEXT,
+    callback=options.moment,
+    metavar="WHEN",
+    help="Only acts before a time ago such as 6h, or before a date and time.",
+)
+@click.option(
+    "--limit", type=options.WholeNumber(1, LIST_MAX), default=50, show_default=True, help="Maximum number of acts."
+)
+@options.as_json
+def activity() -> None:
+    """Show who has changed what through the HTTP API and the console, newest first.
+
+    Acts are kept for 90 days, and at most 100,000 of them. Acts on the command line are not recorded.
+    """
 
 
 @click.group()
@@ -154,4 +201,4 @@ def resume() -> None:
     """End the pause of CONNECTION. Workers submit its exports at once."""
 
 
-COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain, connections)
+COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain, activity, connections)

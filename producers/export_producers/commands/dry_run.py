@@ -2,6 +2,7 @@
 
 import click
 
+from export_producers.choices import LIST_MAX
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue, check_connections
 from export_producers.commands.options import PREVIEW
@@ -9,6 +10,10 @@ from export_worker.contract.dry_run import DryRun, Preview, PreviewCall
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean
 from export_worker.contract.request import ExportRequest
+
+_NONE_AMONG_THE_NEWEST = (
+    f"equal export: none among the {LIST_MAX:,} newest open exports of each phase; older ones were not compared"
+)
 
 
 def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: bool) -> None:
@@ -26,11 +31,12 @@ def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: boo
     if as_json:
         click.echo(rendering.document(result))
         return
-    for line in _lines(result):
+    for line in dry_run_lines(result):
         click.echo(clean(line))
 
 
-def _lines(result: DryRun) -> list[str]:
+def dry_run_lines(result: DryRun) -> list[str]:
+    """Returns what would happen to a request, in words."""
     lines = [f"valid: {result.kind} on {result.connection}", *_platform_lines(result.platform, result.connection)]
     if result.existing is not None:
         existing = result.existing
@@ -38,7 +44,7 @@ def _lines(result: DryRun) -> list[str]:
     lines += [
         f"equal export: {equal.export_id} is {equal.phase}, accepted at {isoformat(equal.created_at)}"
         for equal in result.equal
-    ] or ["equal export: none is open"]
+    ] or ["equal export: none is open" if result.compared_all else _NONE_AMONG_THE_NEWEST]
     return [*lines, "nothing was enqueued"]
 
 

@@ -10,8 +10,12 @@ import click
 
 from export_producers.choices import LANGUAGES
 from export_producers.commands import completion
+from export_producers.language_choice import preferred
 from export_producers.moments import since, until
 from export_worker.contract.names import did_you_mean
+
+Option = Callable[[Callable[[], None]], Callable[[], None]]
+"""A decorator that adds an option or an argument to a command."""
 
 
 class _Text(click.types.StringParamType):
@@ -63,6 +67,20 @@ class Choice(click.Choice[str]):
         return f"must be one of {', '.join(self.choices)}, not {value}{meant}"
 
 
+class _NamedArgument(click.Argument):
+    """An argument that messages call by its name. click calls it by its choices: `'{bash|zsh|fish}'`."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Returns how a message names the argument."""
+        del ctx
+        return f"'{(self.name or '').upper()}'"
+
+
+def word(name: str, choices: Sequence[str]) -> Option:
+    """Adds a required argument that is one of some words."""
+    return click.argument(name, type=Choice(choices), cls=_NamedArgument)
+
+
 def future_moment(_: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
     """Returns the date and time of an option; see `until`. The callback of options such as `--until`."""
     try:
@@ -83,8 +101,7 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
 
 def language_of_environment() -> str:
     """Returns the language of messages that the environment requests, if we have it; else English."""
-    wish = next(filter(None, (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
-    return next((language for language in LANGUAGES if wish.startswith(language)), LANGUAGES[0])
+    return preferred(next(filter(None, (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), None))
 
 
 TEXT = _Text()
@@ -99,14 +116,11 @@ optional_export_id = click.argument("export_id", type=TEXT, required=False, shel
 language = click.option(
     "--lang",
     "language",
-    type=click.Choice(LANGUAGES),
+    type=Choice(LANGUAGES),
     default=language_of_environment,
     help="The language of the text. [default: that of LANG if it exists, else en]",
 )
 connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
-
-Option = Callable[[Callable[[], None]], Callable[[], None]]
-"""A decorator that adds an option to a command."""
 
 _FILTERS = (
     click.option(

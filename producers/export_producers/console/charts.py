@@ -1,8 +1,9 @@
 """Charts as shapes of SVG, without a style of their own: the style sheet colours them by their classes. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from export_producers.reads.stats_document import StatsHour
 
@@ -63,6 +64,16 @@ def ended_by_hour(hours: Sequence[StatsHour]) -> Chart:
     return Chart(len(bars) * (BAR_WIDTH + GAP), HEIGHT, highest, bars)
 
 
+def bytes_by_hour(hours: Sequence[StatsHour]) -> Chart:
+    """Returns the chart of the bytes in S3 of the exports that succeeded in each hour."""
+    highest = max((hour.bytes for hour in hours), default=0)
+    bars = [
+        Bar(hour.start, {"bytes": hour.bytes}, list(_stacked({"bytes": hour.bytes}, x * (BAR_WIDTH + GAP), highest)))
+        for x, hour in enumerate(hours)
+    ]
+    return Chart(len(bars) * (BAR_WIDTH + GAP), HEIGHT, highest, bars)
+
+
 def _stacked(counts: dict[str, int], x: float, highest: int) -> list[Part]:
     parts, top = [], HEIGHT
     for name, count in counts.items():
@@ -71,3 +82,39 @@ def _stacked(counts: dict[str, int], x: float, highest: int) -> list[Part]:
         if count:
             parts.append(Part(name, x, round(top, 2), BAR_WIDTH, round(height, 2)))
     return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The durations up to a limit, above that of the bin before.
+
+    Args:
+        limit: None for all longer durations.
+    """
+
+    limit: timedelta | None
+    count: int
+    part: Part
+
+
+def histogram(counts: Sequence[int], limits_s: Sequence[float]) -> list[Bin]:
+    """Returns the bins of durations that were counted in buckets.
+
+    Args:
+        counts: One number for each limit, and a last one for longer durations.
+    """
+    highest = max(counts, default=0)
+    limits = [*(timedelta(seconds=limit) for limit in limits_s), None]
+    heights = [HEIGHT * count / highest if highest else 0.0 for count in counts]
+    return [
+        Bin(limit, count, Part("bin", x * (BAR_WIDTH + GAP), round(HEIGHT - height, 2), BAR_WIDTH, round(height, 2)))
+        for x, (limit, count, height) in enumerate(zip(limits, counts, heights, strict=True))
+    ]
+
+
+def counted(durations_s: Sequence[float], limits_s: Sequence[float]) -> list[int]:
+    """Returns how many durations are in each bucket, as `histogram` takes them."""
+    counts = [0] * (len(limits_s) + 1)
+    for duration_s in durations_s:
+        counts[bisect_left(limits_s, duration_s)] += 1
+    return counts

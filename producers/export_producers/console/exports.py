@@ -1,48 +1,42 @@
-"""The pages Exports and Export, and what can be done there."""
+"""The page Exports: a filtered list."""
 
-import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 
-from export_producers.choices import Language
-from export_producers.client import ExportQueue
-from export_producers.console.access import see_other
-from export_producers.console.frame import page, parts, rendered
-from export_producers.console.live import Parts, stream
+from export_producers.bulk.orders import Action
+from export_producers.console.access import VISITOR, see_other
+from export_producers.console.frame import page, rendered
+from export_producers.console.live import LIVE_PAGES, Parts, stream
+from export_producers.console.live_rows import PAGE_ROWS, LiveRows, part_of
+from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
 from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.slowness import slowed
 from export_producers.console.views import (
     SYMBOLS,
+    Row,
     address,
-    asked_for,
     command,
-    json_lines,
     row,
-    starts,
-    transitions,
 )
 from export_producers.filters import ExportFilter
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, allowed_connections
 from export_producers.gateway.context import CONTEXT, query
-from export_producers.gateway.exports import STARTS
-from export_producers.gateway.filters import FILTERS, export_filter
-from export_producers.gateway.principals import allowed_connections
-from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.gateway.handlers.filters import FILTERS, export_filter
+from export_producers.gateway.problems import ProblemError
+from export_producers.reads.overview_document import Overview
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.status import Phase, Status
-from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
+from export_worker.errors import ErrorCode, InvalidRequestError
 
-PAGE_ROWS = 50
-OBJECTS_MAX = 100
-"""Files that a page shows. The manifest has all of them."""
 SINCE = ("1h", "24h", "7d")
 """The ages that the filter offers."""
 OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("cancelled", "retried")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +67,10 @@ class Query:
         """Returns the address of the list with some values changed, from its first page on."""
         return address(PATH, {**self.values, **change})
 
+    def view(self, values: Mapping[str, str]) -> str:
+        """Returns the address of the list with other values."""
+        return address(PATH, values)
+
     @property
     def live_url(self) -> str:
         """The address of the stream of this list."""
@@ -93,7 +91,7 @@ class Query:
 async def show_list(request: web.Request) -> web.Response:
     """Shows one page of exports, newest first, or the only export that a search finds.
 
-    Two round trips, and one for the login.
+    Two round trips, one for the login, and one in ten seconds for the overview of all pages.
     """
     queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
     allowed = allowed_connections(request)
@@ -107,15 +105,19 @@ async def show_list(request: web.Request) -> web.Response:
         request,
         "exports",
         title="exports.title",
-        rows=[row(status, now) for status in found.statuses],
+        rows=rows_of(found.statuses, request.get(OVERVIEW), now),
         query=wanted,
+        presets=presets(request[PRINCIPAL]),
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
+        counts=phase_counts(request.get(OVERVIEW), wanted.values),
         choices={
-            "connection": sorted(allowed if allowed is not None else await queue.known_connections()),
+            "connection": connections_of(request.get(OVERVIEW), allowed),
             "kind": kind_names(),
             "error": sorted(ErrorCode),
             "since": SINCE,
         },
+        may_act=request[VISITOR].may_act,
+        actions=actions(wanted.values.get("phase")),
         total=found.total,
         searched_until=found.searched_until,
         live_url=wanted.live_url,
@@ -128,92 +130,47 @@ async def show_list(request: web.Request) -> web.Response:
 async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows one page of exports."""
     queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
-    allowed = allowed_connections(request)
-    wanted.where(allowed)
+    allowed, may_act = allowed_connections(request), request[VISITOR].may_act
 
-    async def read() -> Parts:
-        now = datetime.now(UTC)
-        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
-        rows = {f"export-{each.export_id}": rendered(language, "row", each=row(each, now)) for each in found.statuses}
-        return {**parts(language, "exports", {"total": found.total}), **rows}
+    async def render(statuses: Sequence[Status]) -> Parts:
+        rows = rows_of(statuses, await recent_overview(request.app, allowed), datetime.now(UTC))
+        return {part_of(each.status): rendered(language, "row", each=each, may_act=may_act) for each in rows}
 
-    return await stream(request, (wanted.live_url, language, allowed), read)
-
-
-async def _one(queue: ExportQueue, export_id: str, language: Language) -> dict[str, Any]:
-    """Reads one export, and returns what its page shows and what changes while it is open."""
-    status = await queue.status(export_id)
-    reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
-    return {
-        "row": row(status, datetime.now(UTC)),
-        "export": status,
-        "reason": reason.text(language),
-        "transitions": transitions(entries),
-    }
-
-
-async def live_one(request: web.Request) -> web.StreamResponse:
-    """Follows one export."""
-    query(request, *CHOICES)
-    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
-    language = preferences_of(request).lang
-
-    async def read() -> Parts:
-        return parts(language, "export", await _one(queue, export_id, language))
-
-    return await stream(request, (export_id, language), read)
-
-
-async def show_one(request: web.Request) -> web.Response:
-    """Shows everything about one export."""
-    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
-    done = query(request, "done", *CHOICES).get("done")
-    try:
-        shown = await _one(queue, export_id, preferences_of(request).lang)
-    except ExportNotFoundError:
-        return page(request, "not_found", status=404, title="gone.title", searched=export_id)
-    status: Status = shown["export"]
-    return page(
-        request,
-        "export",
-        title="export.title",
-        titled={"id": export_id[:8]},
-        **shown,
-        live_url=f"/console/live/exports/{export_id}",
-        done=done if done in DONE else None,
-        objects_max=OBJECTS_MAX,
-        asked=asked_for(status),
-        request_lines=json_lines(status.request or {}),
-        starts=starts(status),
-        command=command("explain", export_id),
-        json_url=f"/v1/exports/{export_id}",
+    rows = LiveRows(
+        queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, render=render, language=language
     )
+    return await stream(request, (wanted.live_url, language, allowed, may_act), rows.read, rows.update)
 
 
-async def cancel(request: web.Request) -> web.Response:
-    """Requests the cancellation of an export."""
-    export_id = request.match_info["export_id"]
-    await request.app[CONTEXT].queue.cancel(export_id)
-    return see_other(f"{PATH}/{export_id}?done=cancelled")
+def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
+    """Returns the views that every visitor has: the keys of their names, and their filters. Pure."""
+    mine = [("exports.mine", {"requested_by": principal.name})] if principal.kind != "anonymous" else []
+    return [("exports.failed_today", {"phase": "failed", "since": "24h"}), *mine]
 
 
-async def retry(request: web.Request) -> web.Response:
-    """Restarts an export that has ended."""
-    export_id, start = request.match_info["export_id"], str((await request.post()).get("from", ""))
-    if start not in STARTS:
-        raise invalid_parameter("from", f"must be one of {', '.join(STARTS)}")
-    try:
-        await request.app[CONTEXT].queue.retry(export_id, STARTS[start])
-    except InvalidRequestError as error:
-        raise ProblemError(409, "not_ended", str(error)) from None
-    return see_other(f"{PATH}/{export_id}?done=retried")
+def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:
+    """Returns the rows of a list. Pure.
+
+    Args:
+        overview: None if it is not known what slows the exports.
+    """
+    connections = {} if overview is None else overview.connections
+    return [row(status, now, slowed(status, connections.get(status.connection), now)) for status in statuses]
+
+
+def connections_of(overview: Overview | None, allowed: frozenset[str] | None) -> list[str]:
+    """Returns the connections by which a visitor can filter. Pure."""
+    return sorted((allowed or ()) if overview is None else overview.connections)
+
+
+def actions(phase: str | None) -> Sequence[Action]:
+    """Returns what can be done to many exports of a phase. Pure."""
+    if phase is None:
+        return ("retry", "cancel")
+    return ("retry",) if Phase(phase).terminal else ("cancel",)
 
 
 ROUTES = [
     web.get("/exports", show_list),
     web.get("/live/exports", live_list, allow_head=False),
-    web.get(EXPORT, show_one),
-    web.get(f"/live{EXPORT}", live_one, allow_head=False),
-    web.post(f"{EXPORT}/cancel", cancel),
-    web.post(f"{EXPORT}/retry", retry),
 ]

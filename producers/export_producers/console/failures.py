@@ -1,19 +1,20 @@
 """The page Failures: why exports have failed, in groups by cause."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from export_producers.choices import Language
+from export_producers.console.bulk import NEW
 from export_producers.console.exports import PATH as EXPORTS_PATH
 from export_producers.console.frame import page
 from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import address, command, kind_key
+from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
-from export_producers.gateway.failures import FAILURES_SINCE
-from export_producers.gateway.filters import FAILURE_FILTERS, export_filter
-from export_producers.gateway.principals import allowed_connections
+from export_producers.gateway.handlers.failures import FAILURES_SINCE
+from export_producers.gateway.handlers.filters import FAILURE_FILTERS, export_filter
 from export_producers.reads.failures import read_failures
 from export_producers.reads.failures_document import FailureGroup
 from export_producers.reasons import fix
@@ -32,6 +33,7 @@ class Cause:
         url: The list of these exports.
         advice: What to do about the error code.
         retry: The command that retries them, as a dry run.
+        retry_url: The page that retries them.
     """
 
     group: FailureGroup
@@ -39,6 +41,7 @@ class Cause:
     url: str
     advice: str
     retry: str
+    retry_url: str
 
 
 def causes(groups: Sequence[FailureGroup], since: str, language: Language) -> list[Cause]:
@@ -55,7 +58,12 @@ def _cause(group: FailureGroup, since: str, language: Language) -> Cause:
         url=address(EXPORTS_PATH, {"phase": "failed", "error": group.code, **where}),
         advice=fix(group.code, language),
         retry=command("retry", "--failed", "--error", group.code, *options, "--dry-run"),
+        retry_url=_retry_url({"error": group.code, **where}),
     )
+
+
+def _retry_url(where: Mapping[str, str]) -> str:
+    return address(NEW, {"action": "retry", "all": "1", **where})
 
 
 async def show(request: web.Request) -> web.Response:
@@ -71,6 +79,7 @@ async def show(request: web.Request) -> web.Response:
         causes=causes(found.groups, wanted["since"], preferences_of(request).lang),
         found=found,
         since=wanted["since"],
+        retry_url=_retry_url(wanted),
         periods=[(each, address(PATH, {**wanted, "since": each})) for each in SINCE],
         command=command("failures", "--since", wanted["since"]),
         json_url=address("/v1/failures", wanted),

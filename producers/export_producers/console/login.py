@@ -12,13 +12,14 @@ from export_producers.console.access import (
     SESSIONS,
     VISITOR,
     cookie_name,
+    read_form,
     see_other,
     set_cookie,
 )
 from export_producers.console.frame import page
 from export_producers.console.preferences import preferences_of
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.context import CONTEXT
-from export_producers.gateway.principals import Role
 
 WRONG_KEYS_MAX = 10
 """Wrong keys that one address may send in a minute."""
@@ -69,8 +70,8 @@ def _form(request: web.Request, target: str, *, status: int = 200, wrong: str | 
 
 async def login(request: web.Request) -> web.StreamResponse:
     """Opens a session for a key."""
-    form, address, wrong_keys = await request.post(), request.remote or "", request.app[WRONG_KEYS]
-    target, key = target_of(str(form.get("next", ""))), str(form.get("key", "")).strip()
+    form, address, wrong_keys = await read_form(request), request.remote or "", request.app[WRONG_KEYS]
+    target, key = target_of(form.get("next")), form.get("key", "").strip()
     if wait_s := wrong_keys.wait_s(address):
         response = _form(request, target, status=429, wrong="login.too_many")
         response.headers["Retry-After"] = str(wait_s)

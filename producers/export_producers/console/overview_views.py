@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from export_producers.console.charts import Chart, ended_by_hour
 from export_producers.console.views import Text, said
+from export_producers.pauses import ConnectionPause
 from export_producers.reads.overview_document import Breaker, ConnectionOverview, Overview, WorkerOverview
 from export_producers.reads.stats_document import StatsHour
 from export_worker.contract.status import TERMINAL_PHASES, Phase
@@ -53,19 +54,62 @@ def _problems(overview: Overview) -> Iterator[Text]:
     redis = overview.redis
     if redis.memory and redis.maxmemory and redis.memory >= MEMORY_FULL * redis.maxmemory:
         yield said("overview.memory_full", percent=round(100 * redis.memory / redis.maxmemory))
-    for name, connection in overview.connections.items():
-        breaker = connection.breaker.platform
-        if _is_open(breaker, overview.now) and breaker is not None and breaker.until is not None:
-            left = breaker.until - overview.now
-            yield said("overview.paused", name=name, left=left, failures=breaker.failures, open=connection.open)
-    for name, sink in overview.sinks.items():
-        if sink.refused_since is not None:
-            yield said("overview.refused", name=name, age=overview.now - sink.refused_since, pending=sink.pending)
+    if redis.maxmemory and redis.policy not in {None, "noeviction"}:
+        yield said("overview.evicts", policy=redis.policy)
+    yield from _paused(overview)
+    yield from _failing(overview)
+    yield from _undelivered(overview)
     if overview.workers and oldest_due(overview) >= LATE:
         yield said("overview.late", age=oldest_due(overview))
     failed = sum(connection.last_hour.failed for connection in overview.connections.values())
     if failed:
         yield said("overview.failed", count=failed)
+    if len(found := versions(overview.workers)) > 1:
+        yield said("overview.versions", versions=", ".join(f"{version}: {count}" for version, count in found))
+
+
+def _failing(overview: Overview) -> Iterator[Text]:
+    """Yields the calls of a connection that are paused for some exports, while the platform answers others."""
+    for name, connection in overview.connections.items():
+        breakers = connection.breaker
+        for kind, breaker in (("submit", breakers.submit), ("poll", breakers.poll), ("transfer", breakers.transfer)):
+            if breaker is not None and _is_open(breaker, overview.now):
+                yield said(f"overview.failing_{kind}", name=name, exports=breaker.failures)
+
+
+def _undelivered(overview: Overview) -> Iterator[Text]:
+    """Yields what did not arrive: events at sinks, and messages at triggers."""
+    for name, sink in overview.sinks.items():
+        if sink.refused_since is not None:
+            yield said("overview.refused", name=name, age=overview.now - sink.refused_since, pending=sink.pending)
+        if sink.given_up:
+            yield said("overview.given_up", name=name, count=sink.given_up)
+    for name, trigger in overview.triggers.items():
+        if trigger.dead_letters:
+            yield said("overview.dead_letters", name=name, count=trigger.dead_letters)
+
+
+def _paused(overview: Overview) -> Iterator[Text]:
+    for name, connection in overview.connections.items():
+        breaker = connection.breaker.platform
+        if _is_open(breaker, overview.now) and breaker is not None and breaker.until is not None:
+            left = breaker.until - overview.now
+            yield said("overview.paused", name=name, left=left, failures=breaker.failures, open=connection.open)
+        if connection.pause is not None:
+            yield held(name, connection.pause, overview.now, connection.phases.get(Phase.QUEUED, 0))
+
+
+def held(name: str, pause: ConnectionPause, now: datetime, waiting: int) -> Text:
+    """Returns the sentence about a pause by an operator."""
+    key = "overview.held" if pause.until is None else "overview.held_until"
+    return said(
+        key,
+        name=name,
+        by=pause.by or said("word.no_by"),
+        left=None if pause.until is None else pause.until - now,
+        reason=pause.reason or said("word.no_reason"),
+        waiting=waiting,
+    )
 
 
 def oldest_due(overview: Overview) -> timedelta:
@@ -83,7 +127,7 @@ def connection_rows(overview: Overview, hours: Mapping[str, Sequence[StatsHour]]
         ConnectionRow(
             name=name,
             overview=each,
-            state=(state := _state(each, overview.now)),
+            state=(state := state_of(each, overview.now)),
             is_well=state.key == "state.well",
             usual=_usual(each),
             oldest=None if each.oldest_open_at is None else overview.now - each.oldest_open_at,
@@ -93,10 +137,13 @@ def connection_rows(overview: Overview, hours: Mapping[str, Sequence[StatsHour]]
     ]
 
 
-def _state(connection: ConnectionOverview, now: datetime) -> Text:
+def state_of(connection: ConnectionOverview, now: datetime) -> Text:
+    """Returns whether the calls of a connection succeed, or why they are paused."""
     breaker = connection.breaker.platform
     if _is_open(breaker, now) and breaker is not None and breaker.until is not None:
         return said("state.paused", left=breaker.until - now)
+    if connection.pause is not None:
+        return said("state.held", by=connection.pause.by or said("word.no_by"))
     kinds = {"submit": connection.breaker.submit, "poll": connection.breaker.poll}
     kinds["transfer"] = connection.breaker.transfer
     failing = [kind for kind, each in kinds.items() if _is_open(each, now)]

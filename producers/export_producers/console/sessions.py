@@ -9,8 +9,8 @@ from secrets import token_urlsafe
 
 from pydantic import BaseModel, ValidationError
 
-from export_producers.gateway.auth import digest_of
-from export_producers.gateway.principals import Principal
+from export_producers.gateway.callers.auth import digest_of
+from export_producers.gateway.callers.principals import Principal
 from export_producers.storage import Storage
 from export_worker.contract.model import Timestamp
 

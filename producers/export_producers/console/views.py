@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from export_producers.choices import Language
-from export_producers.commands.asked import asked, subject
+from export_producers.commands.asked import asked
 from export_producers.languages import age, duration, text
 from export_producers.records import Start
 from export_producers.retries import may_succeed
@@ -32,7 +32,7 @@ SYMBOLS: Mapping[Phase, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of the console with its arguments, in no language yet. An argument can be a duration."""
+    """A text of the console with its arguments, in no language yet. An argument can be a duration or a text."""
 
     key: str
     arguments: Mapping[str, object]
@@ -62,6 +62,8 @@ def _argument(language: Language, value: object) -> object:
             return age(language, -value.left.total_seconds())
         case timedelta():
             return span(language, value)
+        case Text():
+            return say(language, value)
         case _:
             return value
 
@@ -82,7 +84,6 @@ class Row:
 
     Args:
         kind_key: The text that names the kind; None for a kind of another package.
-        subject: What is exported, such as `segment qgQMXnD3`.
         now: What the export does, or what it has stored.
         error: Its last failure.
         percent: How far it is; None while that is not known.
@@ -93,7 +94,6 @@ class Row:
     status: Status
     symbol: str
     kind_key: str | None
-    subject: str
     now: Sequence[Text]
     error: Text | None
     percent: int | None
@@ -101,15 +101,18 @@ class Row:
     took: timedelta
 
 
-def row(status: Status, now: datetime) -> Row:
-    """Returns the row of an export."""
+def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
+    """Returns the row of an export.
+
+    Args:
+        slowed: What else is known about its duration.
+    """
     percent = status.progress.percent
     return Row(
         status=status,
         symbol=SYMBOLS[status.phase],
         kind_key=kind_key(status.kind),
-        subject=subject(status),
-        now=list(activity(status, now)),
+        now=[*activity(status, now), *slowed],
         error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
         percent=None if percent is None or status.phase.terminal else round(percent),
         age=now - status.created_at,
@@ -124,7 +127,9 @@ def kind_key(kind: str) -> str | None:
 
 def activity(status: Status, now: datetime) -> Iterator[Text]:
     """Yields what an export does at the moment, or what it has stored, in short texts."""
-    due = status.due_at
+    due, percent = status.due_at, status.progress.percent
+    if percent is not None and not status.phase.terminal:
+        yield said("now.percent", percent=round(percent))
     match status.phase:
         case Phase.QUEUED:
             yield said("now.queued")
@@ -167,41 +172,6 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """An entry of a timeline.
-
-    Args:
-        times: How often the same was noted in a row.
-        after: Time since the entry before; None for the first one.
-    """
-
-    at: datetime
-    phase: str
-    symbol: str
-    note: str
-    times: int
-    after: timedelta | None
-
-
-def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
-    """Returns the entries of a timeline, oldest first. Equal ones in a row become one."""
-    found: list[Transition] = []
-    last_at: datetime | None = None
-    for entry in entries:
-        at = datetime.fromisoformat(str(entry["at"]))
-        phase, note = str(entry["phase"]), str(entry["note"])
-        after = None if last_at is None else at - last_at
-        last_at = at
-        if found and (found[-1].phase, found[-1].note) == (phase, note):
-            before = found[-1]
-            found[-1] = Transition(before.at, phase, before.symbol, note, before.times + 1, before.after)
-        else:
-            symbol = SYMBOLS[Phase(phase)] if phase in set(Phase) else ""
-            found.append(Transition(at, phase, symbol, note, 1, after))
-    return found
-
-
 def asked_for(status: Status) -> list[tuple[str, str]]:
     """Returns the parts of a request with the keys of their names."""
     return [(f"asked.{name.replace(' ', '_')}", value) for name, value in asked(status)]
@@ -227,9 +197,10 @@ def command(*words: str) -> str:
     return shlex.join(["export-worker", *words])
 
 
-def address(path: str, query: Mapping[str, str | None]) -> str:
+def address(path: str, query: Mapping[str, str | None] | Sequence[tuple[str, str | None]]) -> str:
     """Returns a path with the parameters that have a value."""
-    encoded = urlencode({name: value for name, value in query.items() if value})
+    pairs = query.items() if isinstance(query, Mapping) else query
+    encoded = urlencode([(name, value) for name, value in pairs if value])
     return f"{path}?{encoded}" if encoded else path
 
 

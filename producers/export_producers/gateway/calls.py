@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from aiohttp import web
 
-from export_producers.gateway.principals import Role
+from export_producers.gateway.callers.principals import Role
 
 
 class Reach(Enum):
@@ -15,6 +15,8 @@ class Reach(Enum):
 
     EXPORT = auto()
     """The export in the path. Exports of other connections do not exist for the caller."""
+    EVENT = auto()
+    """The event in the path. It is an event of an export, and a test event concerns no connection."""
     CONNECTION = auto()
     """The connection in the path."""
     CHECKED = auto()
@@ -58,21 +60,27 @@ CALLS: Mapping[str, Call] = {
     "GET /v1/catalog/{}/{}": _look(Reach.CONNECTION),
     "GET /v1/failures": _look(Reach.CHECKED),
     "GET /v1/overview": _look(Reach.CHECKED),
+    "GET /v1/workers": _look(Reach.CHECKED),
     "GET /v1/stats": _look(Reach.CHECKED),
     "GET /v1/stream": _look(Reach.CHECKED),
     "POST /v1/bulk": _act(Reach.CHECKED, "bulk"),
     "GET /v1/bulk/{}": _look(Reach.CHECKED),
     "POST /v1/bulk/{}/stop": _act(Reach.CHECKED, "bulk_stop"),
     "GET /v1/connections": _look(Reach.CHECKED),
+    "GET /v1/connections/{}": _look(Reach.CONNECTION),
     "POST /v1/connections/{}/pause": _act(Reach.CONNECTION, "connection_pause"),
     "POST /v1/connections/{}/resume": _act(Reach.CONNECTION, "connection_resume"),
-    "GET /v1/events": _look(Reach.EVERYTHING),
-    "POST /v1/events/{}/deliver": _act(Reach.EVERYTHING, "event_deliver"),
-    "POST /v1/sinks/{}/test": _act(Reach.EVERYTHING, "sink_test"),
-    "GET /v1/triggers/{}/dead": _look(Reach.EVERYTHING),
-    "POST /v1/triggers/{}/dead/{}/again": _act(Reach.EVERYTHING, "dead_letter_again"),
-    "DELETE /v1/triggers/{}/dead/{}": _act(Reach.EVERYTHING, "dead_letter_drop"),
+    "GET /v1/events": _look(Reach.CHECKED),
+    "GET /v1/events/{}": _look(Reach.EVENT),
+    "POST /v1/events/deliver": _act(Reach.CHECKED, "events_deliver"),
+    "POST /v1/events/{}/deliver": _act(Reach.EVENT, "event_deliver"),
+    "POST /v1/sinks/{}/test": _act(Reach.CHECKED, "sink_test"),
+    "GET /v1/triggers/{}/dead": _look(Reach.CHECKED),
+    "POST /v1/triggers/{}/dead/{}/again": _act(Reach.CHECKED, "dead_letter_again"),
+    "DELETE /v1/triggers/{}/dead/{}": _act(Reach.CHECKED, "dead_letter_drop"),
     "GET /v1/activity": _look(Reach.CHECKED),
+    "GET /v1/configuration": Call(Role.ADMIN, Reach.EVERYTHING),
+    "POST /v1/doctor": _act(Reach.EVERYTHING, "doctor", Role.ADMIN),
     "GET /v1/me": _look(Reach.CHECKED),
 }
 """Each method and path of the API. A route without a row cannot be called, and a test fails."""
@@ -87,6 +95,36 @@ PAGES: Mapping[str, Call] = {
     "GET /console/live/exports": CALLS["GET /v1/exports"],
     "GET /console/live/exports/{}": CALLS["GET /v1/exports/{}"],
     "GET /console/failures": CALLS["GET /v1/failures"],
+    "GET /console/events": CALLS["GET /v1/events"],
+    "POST /console/events/deliver": CALLS["POST /v1/events/deliver"],
+    "GET /console/events/{}": CALLS["GET /v1/events/{}"],
+    "GET /console/live/events/{}": CALLS["GET /v1/events/{}"],
+    "POST /console/events/{}/deliver": CALLS["POST /v1/events/{}/deliver"],
+    "POST /console/sinks/{}/test": CALLS["POST /v1/sinks/{}/test"],
+    "GET /console/triggers": _look(Reach.CHECKED),
+    "GET /console/triggers/{}": CALLS["GET /v1/triggers/{}/dead"],
+    "POST /console/triggers/{}/dead/{}/again": CALLS["POST /v1/triggers/{}/dead/{}/again"],
+    "POST /console/triggers/{}/dead/{}/drop": CALLS["DELETE /v1/triggers/{}/dead/{}"],
+    "GET /console/connections": CALLS["GET /v1/connections"],
+    "GET /console/live/connections": CALLS["GET /v1/connections"],
+    "GET /console/connections/{}": CALLS["GET /v1/connections/{}"],
+    "GET /console/live/connections/{}": CALLS["GET /v1/connections/{}"],
+    "GET /console/connections/{}/catalog": CALLS["GET /v1/catalog/{}/{}"],
+    "POST /console/connections/{}/pause": CALLS["POST /v1/connections/{}/pause"],
+    "POST /console/connections/{}/resume": CALLS["POST /v1/connections/{}/resume"],
+    "GET /console/workers": CALLS["GET /v1/workers"],
+    "GET /console/live/workers": CALLS["GET /v1/workers"],
+    "GET /console/activity": CALLS["GET /v1/activity"],
+    "GET /console/bulk/new": Call(Role.OPERATOR, Reach.CHECKED),
+    "POST /console/bulk": CALLS["POST /v1/bulk"],
+    "GET /console/bulk/{}": CALLS["GET /v1/bulk/{}"],
+    "GET /console/live/bulk/{}": CALLS["GET /v1/bulk/{}"],
+    "POST /console/bulk/{}/stop": CALLS["POST /v1/bulk/{}/stop"],
+    "GET /console/new": replace(CALLS["POST /v1/exports"], action=None),
+    "POST /console/new": CALLS["POST /v1/exports"],
+    "GET /console/about": CALLS["GET /v1/me"],
+    "POST /console/about/doctor": CALLS["POST /v1/doctor"],
+    "GET /console/keys": CALLS["GET /v1/me"],
     "GET /console/login": CALLS["GET /v1/me"],
     "POST /console/login": CALLS["GET /v1/me"],
     "POST /console/logout": CALLS["GET /v1/me"],

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from export_producers.gateway.principals import Role
-from export_producers.gateway.proxy import ProxyOptions
+from export_producers.gateway.callers.principals import Role
+from export_producers.gateway.callers.proxy import ProxyOptions
 from export_worker.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 
-from export_producers.gateway.schemas import PROBLEM_PREFIX, PROBLEM_TYPE, FieldError, Problem
+from export_producers.gateway.documents.schemas import PROBLEM_PREFIX, PROBLEM_TYPE, FieldError, Problem
 from export_worker.errors import (
     ErrorCode,
     ExportNotFoundError,

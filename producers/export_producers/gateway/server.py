@@ -15,8 +15,9 @@ from aiohttp import web
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
-from export_producers.gateway.auth import Callers, RateLimit
+from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
+from export_producers.gateway.installation import Installation
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
 from export_producers.reads.change_feed import ChangeFeed
@@ -30,6 +31,8 @@ HEADER_MAX_BYTES = 8190
 IDLE_TIMEOUT_S = 75.0
 """A connection on which no complete request arrives for so long is closed."""
 
+NOTHING_KNOWN = Installation()
+
 _log = structlog.get_logger(__name__)
 
 
@@ -38,12 +41,15 @@ async def serve(
     queue: ExportQueue,
     catalog: CatalogCall | None,
     stop: asyncio.Event,
+    *,
     preview: PreviewCall | None = None,
+    installation: Installation = NOTHING_KNOWN,
 ) -> None:
     """Prints one line with the address, then serves until `stop` is set and finishes running requests.
 
     Args:
         preview: Asks a platform what it has of a request, for dry runs.
+        installation: What the gateway knows beyond Redis.
 
     Raises:
         ConfigError: The address cannot be bound, or would open the gateway to everyone.
@@ -51,7 +57,7 @@ async def serve(
     """
     options.check()
     await index_metadata(queue.storage, options.search_metadata, datetime.now(UTC))
-    async with listening(options, queue, catalog, preview=preview) as url:
+    async with listening(options, queue, catalog, preview=preview, installation=installation) as url:
         sys.stdout.write(f"gateway: {url}\n")
         sys.stdout.flush()
         _log.info("gateway.started", url=url, keys=len(options.api_keys) + len(options.keys))
@@ -67,6 +73,7 @@ async def listening(
     clock: Callable[[], float] = monotonic,
     *,
     preview: PreviewCall | None = None,
+    installation: Installation = NOTHING_KNOWN,
 ) -> AsyncIterator[str]:
     """Serves while the block runs. Yields the base URL, without a slash at the end.
 
@@ -81,10 +88,12 @@ async def listening(
         callers=Callers(options),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         overview=SharedRead(queue.reads.overview, clock=clock),
+        workers=SharedRead(queue.reads.workers, clock=clock),
         changes=ChangeFeed(queue.reads.changes),
         catalog=catalog,
         options=options,
         preview=preview,
+        installation=installation,
     )
     runner = _Runner(build_app(context), shutdown_timeout=options.stop_s, access_log=None)
     await runner.setup()

@@ -1,12 +1,15 @@
-"""The texts that people read, in English and in Simplified Chinese: TOML files for each language. Pure."""
+"""The texts that people read, in English and in Simplified Chinese: a folder of TOML files for each language. Pure.
 
-import re
+The files of `console` are for the pages, one file for a page. Both languages have the same keys and arguments.
+"""
+
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
-from export_producers.choices import LANGUAGES, Language
+from export_producers.choices import Language
 from export_producers.durations import in_units
 
 
@@ -22,17 +25,26 @@ def text(language: Language, key: str, /, **arguments: object) -> str:
 @cache
 def texts(language: Language) -> Mapping[str, str]:
     """Returns the texts of a language, by the name of their table, a dot, and their own name."""
-    tables = [_tables(f"{language}.toml"), _tables(f"console.{language}.toml")]
+    tables = [tomllib.loads(each.read_text(encoding="utf-8")) for each in _files(files(__name__) / language)]
     return {f"{table}.{name}": each for file in tables for table, named in file.items() for name, each in named.items()}
 
 
-def _tables(file: str) -> dict[str, dict[str, str]]:
-    return tomllib.loads((files(__name__) / file).read_text(encoding="utf-8"))
+def _files(folder: Traversable) -> Iterator[Traversable]:
+    for each in sorted(folder.iterdir(), key=lambda file: file.name):
+        if each.is_dir():
+            yield from _files(each)
+        elif each.name.endswith(".toml"):
+            yield each
 
 
 def duration(language: Language, seconds: float) -> str:
     """Returns a duration with its two largest units, e.g. `185` as `3 min 5 s`."""
     return _in_units(language, round(seconds), 2)
+
+
+def short(language: Language, seconds: float) -> str:
+    """Returns a duration with its largest unit only, e.g. `185` as `3 min`."""
+    return _in_units(language, int(seconds), 1)
 
 
 def age(language: Language, seconds: float) -> str:
@@ -44,14 +56,3 @@ def age(language: Language, seconds: float) -> str:
 def _in_units(language: Language, seconds: int, most: int) -> str:
     parts = in_units(seconds, most)
     return " ".join(text(language, f"unit.{unit}", count=count) for count, unit in parts)
-
-
-def preferred(*wishes: str | None) -> Language:
-    """Returns the first language that a wish names and that we have; English if there is none.
-
-    Args:
-        wishes: Each one language, or several, the preferred one first: `zh_CN.UTF-8` or `zh-CN,zh;q=0.9,en;q=0.8`.
-    """
-    tags = [tag.strip().lower() for wish in wishes if wish for tag in wish.split(",")]
-    known: dict[str, Language] = {language: language for language in LANGUAGES}
-    return next((known[name] for tag in tags if (name := re.split(r"[-_.;@]", tag)[0]) in known), "en")

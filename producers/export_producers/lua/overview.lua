@@ -14,8 +14,9 @@
 --   connections          name -> object of `connection_of`
 --   queue                role -> {due, oldest_ms, aside}
 --   workers              list of their records (JSON texts); missing when none runs
---   sinks                name -> {type, pending, refused_ms, given_up}
---   triggers             name -> {about (JSON text), dead, first_unread (id of an entry, or "" when all are read)}
+--   sinks                name -> {type, pending, refused_ms, given_up, delivered (list of `ID MS AGE_MS`, or missing)}
+--   triggers             name -> {about (JSON text), dead, first_unread (id of an entry, or "" when all are read),
+--                        last_read (id of an entry)}
 --   memory, persistence  the sections of INFO; missing when the user may not read them
 local args = cjson.decode(ARGV[1])
 local connections, limits, pauses, sinks, triggers, workers = unpack(KEYS)
@@ -156,11 +157,13 @@ local function all_sinks()
   local found = {}
   for _, announced in ipairs(pairs_of(sinks)) do
     local name = announced[1]
+    local delivered = redis.call('LRANGE', prefix .. 'delivered:' .. name, 0, args.events_max - 1)
     found[name] = {
       type = announced[2],
       pending = redis.call('ZCARD', prefix .. 'outbox:' .. name),
       refused_ms = first_refusal(name),
       given_up = redis.call('HLEN', prefix .. 'undelivered:' .. name),
+      delivered = #delivered > 0 and delivered or nil,
     }
   end
   return found
@@ -172,8 +175,9 @@ local function allowed(...)
   return (type(answer) ~= 'table' or not answer.err) and answer or nil
 end
 
--- Returns the id of the first entry of a stream that a group has not read, "" if there is none, or nil if it is unknown.
-local function first_unread(stream, group)
+-- Returns the ids of the first entry of a stream that a group has not read, "" if there is none, and of the last one that
+-- it has read; nothing if they are unknown.
+local function entries_of(stream, group)
   for _, found in ipairs(allowed('XINFO', 'GROUPS', stream) or {}) do
     local fields = {}
     for position = 1, #found, 2 do
@@ -181,7 +185,7 @@ local function first_unread(stream, group)
     end
     if fields.name == group then
       local unread = allowed('XRANGE', stream, '(' .. fields['last-delivered-id'], '+', 'COUNT', 1)
-      return unread and (unread[1] and unread[1][1] or '')
+      return unread and (unread[1] and unread[1][1] or ''), fields['last-delivered-id']
     end
   end
   return nil
@@ -192,10 +196,15 @@ local function all_triggers()
   for _, announced in ipairs(pairs_of(triggers)) do
     local valid, about = pcall(cjson.decode, announced[2])
     local stream = valid and type(about) == 'table' and about.stream
+    local first_unread, last_read
+    if stream then
+      first_unread, last_read = entries_of(stream, about.group)
+    end
     found[announced[1]] = {
       about = announced[2],
       dead = allowed('XLEN', prefix .. 'dead:' .. announced[1]),
-      first_unread = stream and first_unread(stream, about.group) or nil,
+      first_unread = first_unread or nil,
+      last_read = last_read,
     }
   end
   return found

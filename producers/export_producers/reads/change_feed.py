@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from time import monotonic
 
-from export_producers.reads.changes import Change, ChangeReader, merged
+from export_producers.reads.changes import Change, ChangeReader, merged, moved
 from export_worker.errors import ExportWorkerError
 
 READ_INTERVAL_S = 0.25
 """The wait between two reads: a client gets four batches a second at most."""
+PROGRESS_INTERVAL_S = 1.0
+"""The wait between two reads of the progress of transfers. Workers save it once a second."""
 BATCHES_MAX = 100
 """Batches that wait for one client. A client that is slower reads its page again."""
 
@@ -51,12 +54,20 @@ class ChangeFeed:
     async def _run(self) -> None:
         try:
             self.position = await self._reader.now()
+            transfers = await self._reader.progress()
+            read_at_s = monotonic()
             self._started.set()
             while self._clients:
-                changes = await self._reader.after(self.position)
+                changes = merged(await self._reader.after(self.position))
                 if changes:
                     self.position = changes[-1].position
-                    self._give(merged(changes))
+                if monotonic() - read_at_s >= PROGRESS_INTERVAL_S:
+                    read_at_s, before = monotonic(), transfers
+                    transfers = await self._reader.progress()
+                    known = {change.export_id for change in changes}
+                    changes += [each for each in moved(before, transfers, self.position) if each.export_id not in known]
+                if changes:
+                    self._give(changes)
                 await asyncio.sleep(READ_INTERVAL_S)
         except ExportWorkerError as error:
             self._give(error)

@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from arq.connections import ArqRedis
-
-from export_worker.contract.redis_keys import Keys
+from export_producers.lua import script
+from export_producers.storage import Storage
 from export_worker.contract.status import Phase
-from export_worker.redis.client import translate_redis_errors
+from export_worker.redis.scripts import Script
 
 BATCH_MAX = 1000
 """Changes of one read. A worker saves some hundred a second."""
+TRANSFERS_MAX = 500
+"""Transfers whose progress is read: about a millisecond of Redis's time. A worker runs some dozen at a time."""
 POSITION = re.compile(r"\d{1,15}-\d{1,15}")
 
 
@@ -32,6 +33,20 @@ class Change:
     kind: str
     phase: str
     was: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """How far a running transfer is.
+
+    Args:
+        progress: JSON text, as the worker has saved it.
+    """
+
+    export_id: str
+    connection: str
+    kind: str
+    progress: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +73,34 @@ class ChangeFilter:
 
 
 class ChangeReader:
-    """Reads the stream of changes of one namespace.
+    """Reads the stream of changes of one namespace."""
 
-    Args:
-        url: The address of Redis, for error messages.
-    """
-
-    def __init__(self, redis: ArqRedis, keys: Keys, url: str) -> None:
-        self._redis: Any = redis
-        self._stream = keys.changes
-        self._url = url
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._redis: Any = storage.client
+        self._stream = storage.keys.changes
+        self._progress = Script(storage.client, script("progress"))
 
     async def now(self) -> str:
         """Returns the position after which all changes from now on are, in one round trip."""
-        async with translate_redis_errors(self._url):
+        async with self._storage.calls():
             seconds, microseconds = await self._redis.time()
         # A change of this millisecond may be reported, though it was made before.
         return f"{seconds * 1000 + microseconds // 1000 - 1}-0"
 
     async def after(self, position: str) -> list[Change]:
         """Returns the next changes, 1,000 at most, in one round trip."""
-        async with translate_redis_errors(self._url):
+        async with self._storage.calls():
             found = await self._redis.xrange(self._stream, min=f"({position}", count=BATCH_MAX)
         return [_change(entry, fields) for entry, fields in found]
+
+    async def progress(self) -> list[Transfer]:
+        """Returns how far running transfers are, of the newest 500 exports at most, in one round trip."""
+        keys = self._storage.keys
+        arguments = {"prefix": keys.prefix, "limit": TRANSFERS_MAX}
+        async with self._storage.calls():
+            answer = await self._progress.document([keys.phase(Phase.TRANSFERRING)], arguments)
+        return [Transfer(*fields) for fields in answer.get("transfers", ())]
 
     async def missed(self, position: str) -> list[Change] | None:
         """Returns the changes after the last one that a client has seen, in one round trip.
@@ -90,7 +110,7 @@ class ChangeReader:
         """
         if POSITION.fullmatch(position) is None:
             return None
-        async with translate_redis_errors(self._url), self._redis.pipeline(transaction=True) as pipe:
+        async with self._storage.calls(), self._redis.pipeline(transaction=True) as pipe:
             pipe.xrange(self._stream, count=1)
             pipe.xrange(self._stream, min=f"({position}", count=BATCH_MAX)
             first, found = await pipe.execute()
@@ -111,6 +131,23 @@ def _change(entry: bytes, fields: Mapping[bytes, bytes]) -> Change:
 
 
 def merged(changes: Sequence[Change]) -> list[Change]:
-    """Returns the last change of each export, in their order. Pure."""
+    """Returns one change of each export, from its phase before the first to its phase after the last one. Pure."""
+    first = {change.export_id: change for change in reversed(changes)}
     last = {change.export_id: change for change in changes}
-    return sorted(last.values(), key=lambda change: _order(change.position))
+    found = [replace(change, was=first[change.export_id].was) for change in last.values()]
+    return sorted(found, key=lambda change: _order(change.position))
+
+
+def moved(before: Sequence[Transfer], after: Sequence[Transfer], position: str) -> list[Change]:
+    """Returns a change for each transfer whose progress differs from before. Pure.
+
+    Args:
+        position: The position of the last change: these changes are not in the stream.
+    """
+    known = {transfer.export_id: transfer.progress for transfer in before}
+    phase = Phase.TRANSFERRING
+    return [
+        Change(position, each.export_id, each.connection, each.kind, phase, phase)
+        for each in after
+        if known.get(each.export_id) != each.progress
+    ]

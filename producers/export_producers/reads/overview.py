@@ -107,7 +107,7 @@ def _breaker(found: Mapping[str, Any] | None) -> Breaker | None:
 
 def _pause(stored: str | None, now: datetime) -> ConnectionPause | None:
     pause = None if stored is None else ConnectionPause.model_validate_json(stored)
-    return None if pause is None or (pause.until is not None and pause.until <= now) else pause
+    return None if pause is None or pause.has_ended(now) else pause
 
 
 def _ended(recent: Mapping[str, str], now: datetime) -> Ended:
@@ -134,35 +134,46 @@ def _workers(records: Sequence[str]) -> list[WorkerOverview]:
             record = WorkerRecord.model_validate_json(text)
         except ValidationError:  # another version wrote it
             continue
-        workers.append(
-            WorkerOverview(
-                id=record.owner,
-                version=record.version,
-                roles=sorted(record.running),
-                steps=record.running,
-                started_at=record.started_at,
-                seen=record.seen_at,
-                store_problems=record.store_problems,
-            )
-        )
+        workers.append(WorkerOverview(**facts_of(record)))
     return sorted(workers, key=lambda worker: worker.started_at, reverse=True)
 
 
+def facts_of(record: WorkerRecord) -> dict[str, Any]:
+    """Returns the fields of a `WorkerOverview`. Pure."""
+    return {
+        "id": record.owner,
+        "version": record.version,
+        "roles": sorted(record.running),
+        "steps": record.running,
+        "started_at": record.started_at,
+        "seen": record.seen_at,
+        "store_problems": record.store_problems,
+    }
+
+
 def _sink(found: Mapping[str, Any]) -> SinkOverview:
+    delivered = [entry.split() for entry in found.get("delivered", ())]
     return SinkOverview(
         type=found["type"],
         pending=found["pending"],
         refused_since=_moment(found.get("refused_ms")),
         given_up=found["given_up"],
+        last_success_at=_moment(delivered[0][1]) if delivered else None,
+        age_p95_s=eta_of(in_seconds(age_ms for _, _, age_ms in delivered)).p95 if delivered else None,
     )
 
 
 def _trigger(found: Mapping[str, Any], now: datetime) -> TriggerOverview:
-    unread = found.get("first_unread")
+    unread, last_read = found.get("first_unread"), found.get("last_read", "0-0").partition("-")[0]
     lag_s = None if unread is None else 0.0
     if unread:
         lag_s = max(0.0, now.timestamp() - int(unread.partition("-")[0]) / 1000)
-    return TriggerOverview(type=_type_of(found["about"]), lag_s=lag_s, dead_letters=found.get("dead"))
+    return TriggerOverview(
+        type=_type_of(found["about"]),
+        lag_s=lag_s,
+        last_message_at=_moment(last_read) if last_read != "0" else None,
+        dead_letters=found.get("dead"),
+    )
 
 
 def _type_of(announced: str) -> str:

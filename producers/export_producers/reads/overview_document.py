@@ -86,6 +86,22 @@ class ConnectionOverview(_Report):
     last_hour: Ended
     """Its exports that ended in the last hour."""
 
+    @classmethod
+    def unseen(cls, platform: str) -> Self:
+        """Returns the state of a configured connection that no worker has announced, and that has no exports."""
+        return cls(
+            platform=platform,
+            phases=dict.fromkeys(Phase, 0),
+            open=0,
+            oldest_open_at=None,
+            slots=Slots(used=0, limit=None),
+            waiting=0,
+            transfers_waiting=0,
+            breaker=Breakers(platform=None, submit=None, poll=None, transfer=None),
+            durations={},
+            last_hour=Ended(ended=0, succeeded=0, failed=0, cancelled=0),
+        )
+
 
 class QueueOverview(_Report):
     """The steps of one role of workers."""
@@ -128,6 +144,10 @@ class SinkOverview(_Report):
     """When one of the next events was refused first. Null if none was refused."""
     given_up: Count
     """Events whose delivery was given up."""
+    last_success_at: Timestamp | None = None
+    """When it took an event last. Null if that is not known."""
+    age_p95_s: Annotated[float, Field(ge=0)] | None = None
+    """Of the last 100 events that it took, 95 % were at most so old (seconds). Null if none is known."""
 
 
 class TriggerOverview(_Report):
@@ -137,6 +157,8 @@ class TriggerOverview(_Report):
     """The type of its source, such as `redis-stream`."""
     lag_s: Annotated[float, Field(ge=0)] | None
     """Seconds since the oldest unread entry of a Redis stream was added. Null for other sources, or if unknown."""
+    last_message_at: Timestamp | None = None
+    """When the last message that it has read was added to a Redis stream. Null for other sources, or if unknown."""
     dead_letters: Count | None
     """Messages that could not become an export. Null if the user in Redis may not count them."""
 

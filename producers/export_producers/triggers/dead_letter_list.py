@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 
 from pydantic import ConfigDict
 
+from export_producers.choices import DEAD_LETTERS_MAX
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp
 
-LIST_MAX = 50
-"""Dead letters of one page. Each has a body of up to 1 MiB in Redis."""
 MESSAGE_MAX_CHARS = 64 * 1024
 """Limit of a message in an answer."""
 _FIELDS = (b"id", b"reason", b"message")
@@ -48,7 +47,7 @@ async def read_dead_letters(storage: Storage, trigger: str, limit: int, before: 
     """
     newest = "+" if before is None else f"({before}"
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
-        pipe.xrevrange(storage.keys.dead(trigger), newest, "-", count=min(limit, LIST_MAX))
+        pipe.xrevrange(storage.keys.dead(trigger), newest, "-", count=min(limit, DEAD_LETTERS_MAX))
         (entries,) = await pipe.execute()
     return [_dead_letter(entry.decode(), fields) for entry, fields in entries]
 

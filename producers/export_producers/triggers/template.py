@@ -75,6 +75,12 @@ class Template:
     def __init__(self, setting: str, tree: Mapping[str, Any]) -> None:
         self._tree = _compile(setting, dict(tree))
 
+    @property
+    def connection(self) -> str | None:
+        """The connection that every request has; None if an expression finds it in the event."""
+        found = self._tree.get("connection")
+        return found if isinstance(found, str) else None
+
     def render(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the request that the template makes from an event. The request is not validated yet.
 

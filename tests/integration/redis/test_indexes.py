@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from export_producers import ExportFilter, Page
+from export_producers.choices import LIST_MAX
+from export_producers.commands.dry_run import dry_run_lines
 from export_producers.paging import EXAMINED_MAX
 from export_worker.contract.facets import FACETS, UNKNOWN
-from export_worker.contract.status import Phase
+from export_worker.contract.output import Output
+from export_worker.contract.status import Accepted, Phase
 from export_worker.errors import OperationFailedError
 from export_worker.lifecycle import transitions
 from export_worker.redis.claims import ConnectionLimits, Timings
@@ -45,6 +48,21 @@ async def forget_indexes(site: QueueSite) -> None:
     """Removes the indexes: Redis then has what version 0.1 stores."""
     keys = [key async for key in site.redis.scan_iter(f"{site.keys.prefix}by-*")]
     await site.redis.delete(*keys)
+
+
+async def test_dry_run_says_that_only_the_newest_open_exports_were_compared(queue_site: QueueSite) -> None:
+    queue = queue_site.queue
+    (oldest,) = await queue.enqueue_many([request_of(output=Output(compression="gzip"))])
+    assert isinstance(oldest, Accepted)
+    await queue.enqueue_many([request_of()] * (LIST_MAX - 1))
+    every = await queue.dry_run(request_of(output=Output(compression="gzip")))
+    assert ([each.export_id for each in every.equal], every.compared_all) == ([oldest.export_id], True)
+
+    await queue.enqueue(request_of())
+    newest = await queue.dry_run(request_of(output=Output(compression="gzip")))
+    assert (newest.equal, newest.compared_all) == ([], False)
+    assert list(dry_run_lines(newest))[-2].startswith("equal export: none among the 1,000 newest open exports of each")
+    assert list(dry_run_lines(every))[-2].startswith(f"equal export: {oldest.export_id} is queued")
 
 
 async def test_listing_is_filtered_by_each_condition_and_by_several(two_connections: QueueSite) -> None:

@@ -13,6 +13,7 @@ from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.credentials import reveal
 from export_worker.errors import ConfigError
+from export_worker.platforms.settings import ConnectionSettings, platform_settings
 
 CANARY = "canary-S3cret"
 
@@ -300,9 +301,45 @@ REFUSALS = [
     (BROKER.format("triggers", "kafka") + "source = 'x'\nstream = 'y'", "triggers.a.stream is required for nats"),
     (
         "[triggers.a]\nstream = 'x'",
-        "triggers.a.type: is required (in export-worker.toml, line 1); one of broker, redis-stream",
+        "triggers.a.type: is required with stream (in export-worker.toml, line 1); one of broker, redis-stream",
     ),
     ("[triggers.a]\ntype = 'redis-stream'", "triggers.a.stream: is required"),
+    (
+        f"[sinks.a]\nurl = 'https://{CANARY}'",
+        "sinks.a.type: is required with url (in export-worker.toml, line 1); one of broker, webhook",
+    ),
+    (
+        f"[sinks.a]\nurl = 'https://a'\nsecret = '{CANARY}'",
+        "sinks.a.type: is required with url, secret (in export-worker.toml, line 1); it must be webhook",
+    ),
+    (
+        "[sinks.a]\nqueue_url = 'https://a'\nat_once = 2\ncolour = 'x'",
+        "sinks.a.type: is required with queue_url (in export-worker.toml, line 1); it must be sqs",
+    ),
+    (
+        "[sinks.a]\ntype = 'redis-stream'\nurl = 'https://a'",
+        "sinks.a.url: unknown setting (in export-worker.toml, line 3); the types broker, webhook have it",
+    ),
+    (
+        "[sinks.a]\ntype = 'sqs'\nqueue_url = 'https://a'\nevent_bus = 'x'",
+        "sinks.a.event_bus: unknown setting (in export-worker.toml, line 4); the type eventbridge has it",
+    ),
+    (
+        "[triggers.a]\nqueue_url = 'https://a'",
+        "triggers.a.type: is required with queue_url (in export-worker.toml, line 1); it must be sqs",
+    ),
+    (
+        "[connections.gio]\nbase_url = 'https://a'",
+        "connections.gio.platform: is required (in export-worker.toml, line 1); such as growingio, growingio-rest, ",
+    ),
+    (
+        "[sinks.a]\ntype = 'broker'\nurl = 'x'\ndestination = 'y'",
+        "sinks.a.broker: is required (in export-worker.toml, line 1); one of rabbitmq, nats, kafka",
+    ),
+    (
+        "[gateway.keys.a]\nkey = 'x'",
+        "gateway.keys.a.role: is required (in export-worker.toml, line 1); one of viewer, service, operator, admin",
+    ),
     ("[triggers.a]\ntype = 'sqs'\nqueue_url = 'http://q'\nvisibility_s = 2", "triggers.a.visibility_s: "),
     ("[gateway]\nport = 65536", "gateway.port: must be at most 65535, not 65536 (in export-worker.toml, line 2)"),
     (
@@ -347,12 +384,37 @@ REFUSALS = [
     (f"redis_url = 'redis://[{CANARY}'", "redis_url: must be redis://"),
     (f"redis_url = ['{CANARY}']", "redis_url: "),
 ]
+CONTRADICTIONS = [
+    (
+        GIO + "poll = { first_s = 10, max_s = 2.5 }",
+        "connections.gio.poll.first_s must not exceed max_s (10 is above 2.5) (in export-worker.toml, line 4)",
+    ),
+    (GIO + "poll = { first_s = 10, deadline_s = 5 }", "connections.gio.poll.first_s must not exceed deadline_s (10"),
+    (GIO + "poll = { first_s = 99 }", "connections.gio.poll.first_s must not exceed max_s (99 is above 60, the"),
+    ("[retry]\nfirst_s = 10\nmax_s = 2", "retry.first_s must not exceed max_s (10 is above 2)"),
+    (
+        "[worker]\nbreaker_max_s = 2\nbreaker_first_s = 10",
+        "worker.breaker_first_s must not exceed breaker_max_s (10 is above 2) (in export-worker.toml, line 3)",
+    ),
+    ("[sinks.a]\nretry_first_s = 10\nretry_max_s = 2", "sinks.a.retry_first_s must not exceed retry_max_s (10 is"),
+    (HOOK + "retry_first_s = 10\nretry_max_s = 2", "sinks.a.retry_first_s must not exceed retry_max_s (10 is above 2"),
+    ("[sinks.a]\nretry_first_s = 10\ngive_up_after_s = 2", "sinks.a.retry_first_s must not exceed give_up_after_s (1"),
+]
+"""Two settings of one section that cannot both hold."""
+REFUSALS += CONTRADICTIONS
 
 
 @pytest.mark.parametrize(("toml", "message"), [pytest.param(*row, id=row[1].split(":")[0][:40]) for row in REFUSALS])
 def test_error_names_the_setting(write: Write, toml: str, message: str) -> None:
     write(toml)
     assert load_error().startswith(message)
+
+
+def test_default_follows_the_limit_that_is_set(write: Write) -> None:
+    write(GIO + "poll.max_s = 0.5\n[retry]\nmax_s = 0.5\n[worker]\nbreaker_max_s = 1\n[sinks.a]\nretry_max_s = 0.5")
+    config = load_config()
+    platform_settings("gio", config.connections["gio"], ConnectionSettings)
+    assert (config.retry.max_s, config.worker.breaker_max_s) == (0.5, 1.0)
 
 
 def test_error_names_every_wrong_setting(write: Write) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
 from export_worker.config import load_config
 from export_worker.errors import ConfigError
 from export_worker.wiring.gateway import gateway_options

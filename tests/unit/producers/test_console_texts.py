@@ -16,25 +16,40 @@ CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
 SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
 PREFIXES = (
+    "act.",
+    "action.",
     "asked.",
+    "delivery.",
+    "breaker.",
+    "bulk.ask_",
+    "bulk.do_",
+    "bulk.none_",
+    "bulk.state_",
+    "bulk.title_",
+    "bulk.what_",
     "done.",
+    "events.none_",
     "field.",
     "frame.theme_",
+    "group.",
     "kind.",
+    "level.",
     "nav.",
+    "overview.failing_",
     "phase.",
+    "program.",
     "retry.from_",
     "retry.what_",
     "role.",
     "state.",
 )
 """The beginnings of keys whose ends are values, such as the name of a phase."""
-TEXTS = CONSOLE.parent / "languages" / "console.en.toml"
+TEXTS = sorted((CONSOLE.parent / "languages" / "en" / "console").glob("*.toml"))
 
 
 def own_keys() -> set[str]:
-    tables = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
-    return {f"{table}.{name}" for table, named in tables.items() for name in named}
+    files = [tomllib.loads(path.read_text(encoding="utf-8")) for path in TEXTS]
+    return {f"{table}.{name}" for tables in files for table, named in tables.items() for name in named}
 
 
 def used_keys() -> set[str]:

@@ -1,16 +1,20 @@
 """The texts for people: the same in both languages, complete, and each of them used."""
 
+import tomllib
 from string import Formatter
 from typing import get_args
 
 import pytest
 
 from export_producers.choices import LANGUAGES, Language
-from export_producers.languages import age, duration, preferred, text, texts
+from export_producers.language_choice import preferred
+from export_producers.languages import age, duration, text, texts
 from export_producers.reasons import AnyNote, AnyReason, Reason, fix
 from export_worker.contract.redis_keys import CallKind
 from export_worker.errors import ErrorCode
+from support.paths import ROOT
 
+LANGUAGE = ROOT / "producers" / "export_producers" / "languages" / "en"
 KINDS: tuple[type[Reason], ...] = (*get_args(AnyReason), *get_args(AnyNote))
 NEVER_THE_END_OF_AN_EXPORT = {
     ErrorCode.INVALID_REQUEST,
@@ -33,6 +37,12 @@ def test_both_languages_have_the_same_keys_and_arguments() -> None:
     assert list(english) == list(chinese)
     for key in english:
         assert arguments(english[key]) == arguments(chinese[key]), key
+
+
+def test_each_table_is_in_one_file() -> None:
+    tables = [table for path in sorted(LANGUAGE.rglob("*.toml")) for table in tomllib.loads(path.read_text("utf-8"))]
+    assert tables
+    assert len(tables) == len(set(tables))
 
 
 def test_every_code_has_a_text_and_every_text_has_a_code() -> None:
@@ -82,6 +92,14 @@ def test_durations_and_ages_have_the_units_of_the_language() -> None:
         ((None, "de-DE,zh-Hans;q=0.9,en;q=0.8"), "zh"),
         (("en", "zh"), "en"),
         (("", ",;,"), "en"),
+        ((None, "en;q=0.5,zh;q=0.9"), "zh"),
+        ((None, "en;q=0.1, fr, zh-CN ; q=0.2"), "zh"),
+        ((None, "zh;q=0,en;q=0.1"), "en"),
+        ((None, "zh;q=0"), "en"),
+        ((None, "en,zh"), "en"),
+        ((None, "en;q=x,zh;q=0.5"), "zh"),
+        ((None, "zh;q=nan,en;q=0.3"), "en"),
+        (("zh_CN.UTF-8", "en;q=1"), "zh"),
     ],
 )
 def test_preferred_language_is_the_first_one_that_exists(wishes: tuple[str | None, ...], language: Language) -> None:

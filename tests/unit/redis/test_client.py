@@ -23,7 +23,7 @@ from export_worker.demo.processes import redis_binary
 from export_worker.errors import ConfigError, ServiceUnreachableError
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.client import close_redis, open_redis
-from export_worker.redis.failures import is_unreachable, redis_failure
+from export_worker.redis.failures import is_unreachable, outage_event, redis_failure
 
 
 @pytest.fixture
@@ -163,3 +163,17 @@ def test_refusal_of_redis_is_not_reported_as_unreachable(error: RedisError, text
 )
 def test_redis_that_answers_is_reachable(error: RedisError | OSError, unreachable: bool) -> None:
     assert is_unreachable(error) == unreachable
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (RedisConnectionError("refused"), "redis.unreachable"),
+        (BusyLoadingError("Redis is loading the dataset in memory"), "redis.unreachable"),
+        (ResponseError("LOADING Redis is loading the dataset in memory"), "redis.unreachable"),
+        (ReadOnlyError("read only"), "redis.refused"),
+        (ResponseError("MISCONF Redis is configured to save RDB snapshots"), "redis.refused"),
+    ],
+)
+def test_redis_that_still_loads_its_data_counts_as_unreachable_in_the_log(error: RedisError, event: str) -> None:
+    assert outage_event(error) == event

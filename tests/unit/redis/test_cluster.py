@@ -1,10 +1,16 @@
 """The way to the owner of a key in a Redis cluster: redirects, nodes that cannot be reached, and replicas."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
 from export_worker.contract.redis_keys import Keys
-from export_worker.redis.client import close_redis, open_redis
-from export_worker.redis.cluster import ClusterPool, Route
+from export_worker.errors import ServiceUnreachableError
+from export_worker.redis.client import close_redis, open_redis, translate_redis_errors
+from export_worker.redis.cluster import ClusterPool, MovedError, NotTheOwnerError, Route
+from export_worker.redis.failures import is_unreachable, refusal_code
+from export_worker.worker.leases import TEMPORARY_REFUSALS
 
 SEED, OWNER, REPLICA = ("seed", 1), ("owner", 2), ("replica", 3)
 
@@ -52,3 +58,36 @@ async def test_client_of_a_cluster_is_routed_only_over_tcp(url: str, routed: boo
     redis = open_redis(url, home="{a}:open")
     assert isinstance(redis.connection_pool, ClusterPool) == routed
     await close_redis(redis)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotTheOwnerError("CLUSTERDOWN Hash slot not served"),
+        NotTheOwnerError("TRYAGAIN Multiple keys request during rehashing of slot"),
+        MovedError("redirected to another node: 127.0.0.1:7001"),
+    ],
+)
+def test_commit_is_repeated_after_refusal_of_a_cluster_that_changes(error: NotTheOwnerError) -> None:
+    assert not is_unreachable(error)
+    assert refusal_code(error) in TEMPORARY_REFUSALS
+
+
+async def test_nodes_that_redirect_to_each_other_are_reported_as_such() -> None:
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while await reader.read(1000):
+                writer.write(f"-MOVED 1 127.0.0.1:{port}\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"redis://127.0.0.1:{port}/0"
+        redis = open_redis(url, home="{a}:open", retries=0)
+        with pytest.raises(ServiceUnreachableError) as refused:
+            async with translate_redis_errors(url):
+                await redis.get("{a}:x")
+        await close_redis(redis)
+    message = str(refused.value)
+    assert message.startswith(f"Redis at 127.0.0.1:{port}/0 is a cluster whose nodes redirect to each other (")
+    assert message.endswith("compare the answers of the nodes to CLUSTER SLOTS")

@@ -5,11 +5,12 @@ What a command does is imported when it runs. So help and completion are fast, a
 
 import click
 
-from export_producers.choices import LIST_MAX, RESOURCES
+from export_producers.choices import DEAD_LETTERS_MAX, LIST_MAX, RESOURCES
 from export_producers.commands import completion as completion_of
 from export_producers.commands import options
 from export_producers.commands.options import TEXT
 from export_producers.commands.running import runs
+from export_worker.commands.operation_names import operations
 
 HERE = "export_worker.commands"
 DOCUMENTS = ("request", "status", "event", "config", "openapi", "asyncapi", "reference")
@@ -26,6 +27,9 @@ log_level = click.option(
 only_sink = click.option(
     "--sink", type=TEXT, metavar="NAME", shell_complete=completion_of.sinks, help="Only this sink."
 )
+
+of_trigger = click.argument("trigger", type=TEXT, shell_complete=completion_of.triggers)
+dead_letter = click.argument("entry", type=TEXT)
 
 
 @runs(f"{HERE}.run:run")
@@ -48,7 +52,7 @@ def run() -> None:
 
 @runs(f"{HERE}.catalog:catalog")
 @options.connection
-@click.argument("resource", type=options.Choice(RESOURCES))
+@options.word("resource", RESOURCES)
 @click.option("--project", type=TEXT, metavar="ID", help="The platform's project, for a resource that belongs to one.")
 @options.as_json
 def catalog() -> None:
@@ -57,7 +61,7 @@ def catalog() -> None:
 
 @runs(f"{HERE}.call:call")
 @options.connection
-@click.argument("operation", type=TEXT, required=False)
+@click.argument("operation", type=TEXT, required=False, shell_complete=operations)
 @click.option(
     "--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat the option for a list."
 )
@@ -83,7 +87,7 @@ def events() -> None:
     type=options.WholeNumber(1, LIST_MAX),
     default=50,
     show_default=True,
-    help="Maximum number of events of each sink.",
+    help="Maximum number of events.",
 )
 @options.as_json
 def pending() -> None:
@@ -95,6 +99,13 @@ def pending() -> None:
 @options.as_json
 def deliver() -> None:
     """Deliver the event EVENT_ID now, to every sink of its request. Running workers deliver it."""
+
+
+@runs(f"{HERE}.events:test", group=events)
+@click.argument("sink", type=TEXT, shell_complete=completion_of.sinks)
+@options.as_json
+def test() -> None:
+    """Send a test event to SINK, and print what the sink answers. A running worker delivers it."""
 
 
 @runs(f"{HERE}.events:replay", group=events)
@@ -119,6 +130,43 @@ def replay() -> None:
 @options.as_json
 def undelivered() -> None:
     """List the events that workers have given up, with the reason. `events replay` delivers such events again."""
+
+
+@click.group(name="dead-letters")
+def dead_letters() -> None:
+    """List the messages that a trigger could not use, try them again, or drop them."""
+
+
+@runs(f"{HERE}.dead_letters:list_", name="list", group=dead_letters)
+@of_trigger
+@click.option(
+    "--limit",
+    type=options.WholeNumber(1, DEAD_LETTERS_MAX),
+    default=20,
+    show_default=True,
+    help="Maximum number of dead letters.",
+)
+@options.as_json
+def list_dead_letters() -> None:
+    """List the dead letters of TRIGGER with the reasons, newest first. With --json, also the messages."""
+
+
+@runs(f"{HERE}.dead_letters:again", group=dead_letters)
+@of_trigger
+@dead_letter
+@options.as_json
+def again() -> None:
+    """Read the message ENTRY again with the present template of TRIGGER, and enqueue its export.
+
+    The dead letter is removed when its export is enqueued. If the message still cannot be used, it is kept.
+    """
+
+
+@runs(f"{HERE}.dead_letters:drop", group=dead_letters)
+@of_trigger
+@dead_letter
+def drop() -> None:
+    """Remove the dead letter ENTRY of TRIGGER. The message is lost."""
 
 
 @runs(f"{HERE}.doctor:doctor")
@@ -173,13 +221,13 @@ def demo() -> None:
 
 
 @runs(f"{HERE}.schema:schema")
-@click.argument("document", type=options.Choice(DOCUMENTS))
+@options.word("document", DOCUMENTS)
 def schema() -> None:
     """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
 
 
 @runs(f"{HERE}.completion:completion")
-@click.argument("shell", type=options.Choice(SHELLS))
+@options.word("shell", SHELLS)
 def completion() -> None:
     """Print the script with which SHELL completes commands, options and names.
 
@@ -190,4 +238,4 @@ def completion() -> None:
     """  # noqa: D301 - click keeps the lines after the control character
 
 
-COMMANDS = (run, catalog, call, events, doctor, gateway, trigger, simulate, demo, schema, completion)
+COMMANDS = (run, catalog, call, events, dead_letters, doctor, gateway, trigger, simulate, demo, schema, completion)

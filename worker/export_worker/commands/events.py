@@ -7,8 +7,9 @@ import click
 
 from export_producers.commands import interrupts
 from export_producers.commands.opening import OpenQueue
-from export_producers.deliveries import Delivery
-from export_producers.sink_events import deliver_now, read_events
+from export_producers.event_deliveries import deliver_now
+from export_producers.sink_events import EventPage, Which, read_events
+from export_producers.sink_tests import SinkTest, send_test
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
@@ -44,11 +45,12 @@ def pending(open_queue: OpenQueue, *, sink: str | None, limit: int, as_json: boo
     config = load_config()
     types = {name: config.sinks[name].type for name in _chosen_sinks(config, sink)}
 
-    async def run() -> tuple[list[Delivery], int]:
+    async def run() -> EventPage:
         async with open_queue() as queue:
-            return await read_events(queue.storage, types, "pending", limit)
+            return await read_events(queue.storage, Which(types, "pending"), limit)
 
-    found, total = interrupts.run(run())
+    page = interrupts.run(run())
+    found, total = page.deliveries, page.total or 0
     if as_json:
         click.echo(dumps([delivery.model_dump(mode="json") for delivery in found]))
         return
@@ -77,6 +79,26 @@ def deliver(open_queue: OpenQueue, *, event_id: str, as_json: bool) -> None:
         raise InvalidRequestError([FieldProblem("EVENT_ID", message)])
     text = f"delivering {found.event_id} ({found.type}) to {', '.join(found.sinks)}"
     click.echo(dumps(_document(found)) if as_json else clean(text))
+
+
+@click.pass_obj
+def test(open_queue: OpenQueue, *, sink: str, as_json: bool) -> None:
+    """See `declarations.test`."""
+    _chosen_sinks(load_config(), sink, "SINK")
+
+    async def run() -> SinkTest:
+        async with open_queue() as queue:
+            return await send_test(queue.storage, sink)
+
+    found = interrupts.run(run())
+    texts = {
+        "delivered": f"sink {sink} has taken the event {found.event_id}",
+        "refused": f"sink {sink} has refused the event {found.event_id}: {found.answer}",
+        "pending": f"no worker has delivered the event {found.event_id} to {sink} yet; it is tried for ten minutes",
+    }
+    click.echo(found.model_dump_json() if as_json else clean(texts[found.state]))
+    if found.state != "delivered":
+        click.get_current_context().exit(1)
 
 
 def undelivered(*, sink: str | None, as_json: bool) -> None:
@@ -119,9 +141,9 @@ def _document(item: Replayed) -> dict[str, Any]:
     }
 
 
-def _chosen_sinks(config: Config, sink: str | None) -> list[str]:
+def _chosen_sinks(config: Config, sink: str | None, parameter: str = "--sink") -> list[str]:
     if sink is None:
         return list(config.sinks)
     if sink not in config.sinks:
-        raise InvalidRequestError([FieldProblem("--sink", unknown_name("sink", sink, config.sinks))])
+        raise InvalidRequestError([FieldProblem(parameter, unknown_name("sink", sink, config.sinks))])
     return [sink]

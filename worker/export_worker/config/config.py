@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -80,9 +80,16 @@ def _checked_url(url: str) -> str:
     return url
 
 
+_OF_OTHER_SINKS = {name for model in get_args(get_args(AnySink)[0]) for name in model.model_fields}.difference(
+    RedisStreamSink.model_fields
+)
+"""The settings that a Redis stream does not have. A sink that has one of them must say its type."""
+
+
 def _typed_sink(sink: Any) -> Any:
     """Adds the type `redis-stream` to a sink without a type: the first version of export-worker had no other sinks."""
-    return {"type": "redis-stream", **sink} if isinstance(sink, dict) else sink
+    may_be_stream = isinstance(sink, dict) and not _OF_OTHER_SINKS.intersection(sink)
+    return {"type": "redis-stream", **sink} if may_be_stream else sink
 
 
 def _with_room_for_a_part(transfer: TransferSettings, info: ValidationInfo) -> TransferSettings:
@@ -100,7 +107,6 @@ class Config(Documented, BaseSettings):
         env_nested_delimiter=ENV_DELIMITER,
         extra="forbid",
         frozen=True,
-        nested_model_default_partial_update=True,
     )
 
     redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"

@@ -46,9 +46,11 @@ def setting_problem(detail: ErrorDetails, schema: Json) -> str:
             meant = _broker(tag, choices) or did_you_mean(str(tag), choices)
             return f"{setting}.type: must be one of {', '.join(choices)}, not {shown(tag)}{meant}"
         case "union_tag_not_found":
-            return f"{setting}.type: is required; one of {', '.join(choices)}"
+            return f"{setting}.type: is required{_fitting(detail['input'], _members(schema, path))}"
         case "extra_forbidden":
             return f"{setting}: unknown setting; {_advice(path[-1], detail['loc'], schema)}"
+        case "missing":
+            return f"{setting}: is required{_allowed(_at(schema, list(map(str, detail['loc']))))}"
         case "value_error":
             return _of_section(setting, str(detail["ctx"]["error"]), _at(schema, list(map(str, detail["loc"]))))
         case _:
@@ -68,9 +70,31 @@ def _broker(tag: Any, choices: Sequence[str]) -> str:
     return f'; write type = "broker" and broker = "{tag}"' if is_broker else ""
 
 
+def _fitting(section: Any, members: Mapping[str, Sequence[str]]) -> str:
+    """Returns the types that a section without a type can have, and the settings that show it.
+
+    Args:
+        members: The names of the settings of each type.
+    """
+    given = [name for name in section if any(name in names for names in members.values())]
+    counts = {member: sum(name in names for name in given) for member, names in members.items()}
+    fitting = [member for member, count in counts.items() if count == max(counts.values())]
+    deciding = [name for name in given if any(name not in names for names in members.values())]
+    why = f" with {', '.join(deciding)}" if len(fitting) < len(members) else ""
+    return f"{why}; {'one of' if len(fitting) > 1 else 'it must be'} {', '.join(fitting)}"
+
+
+def _allowed(setting: Json) -> str:
+    """Returns the values of a setting that is missing, if its schema lists them."""
+    values, examples = setting.get("enum", ()), setting.get("examples", ())
+    return f"; one of {', '.join(values)}" if values else f"; such as {', '.join(examples)}" if examples else ""
+
+
 def _advice(name: str, location: Sequence[Any], schema: Json) -> str:
     """Returns which setting was probably meant by an unknown one."""
-    places = _places(schema)
+    places, members = _places(schema), _members(schema, list(map(str, location[:-2])))
+    if fitting := [member for member, names in members.items() if name in names]:
+        return f"the types {', '.join(fitting)} have it" if len(fitting) > 1 else f"the type {fitting[0]} has it"
     if name in places:
         return f"it belongs {places[name]}"
     known = _properties(_at(schema, list(map(str, location[:-1]))))
@@ -86,6 +110,11 @@ def _places(schema: Json) -> dict[str, str]:
 
 def _choices(schema: Json, path: Sequence[str]) -> list[str]:
     return list(_at(schema, path).get("discriminator", {}).get("mapping", {}))
+
+
+def _members(schema: Json, path: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the names of the settings of each type that the section may have."""
+    return {choice: _properties(_at(schema, [*path, choice])) for choice in _choices(schema, path)}
 
 
 def _properties(schema: Json) -> list[str]:

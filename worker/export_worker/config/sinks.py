@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_
 from pydantic_core import PydanticCustomError
 
 from export_worker.config.section import Section
+from export_worker.contract.order import check_order
 from export_worker.contract.wording import WEB_ADDRESS, Pattern
 
 BrokerName = Literal["rabbitmq", "nats", "kafka"]
@@ -43,13 +44,19 @@ class SinkSettings(Section):
     retry_first_s: Annotated[float, Field(gt=0)] = 1.0
     """The longest wait after the first failed delivery (seconds). The limit doubles with each failure.
 
-    Default 1, above 0."""
+    Default 1, above 0, not above `retry_max_s` and `give_up_after_s`."""
     retry_max_s: Annotated[float, Field(gt=0)] = 300.0
     """The longest wait between deliveries of one event (seconds). Default 300, for a webhook 3600; above 0."""
     give_up_after_s: Annotated[float, Field(gt=0)] = 3 * 86_400.0
     """An event that is refused for this time (seconds) is given up; `events undelivered` lists it.
 
     Default 259,200 (3 days), above 0."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        check_order(self, "retry_first_s", "retry_max_s")
+        check_order(self, "retry_first_s", "give_up_after_s")
+        return self
 
 
 class RedisStreamSink(SinkSettings):

@@ -1,11 +1,12 @@
 """The sections `retry` and `worker`."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from export_worker.config.section import Section
+from export_worker.contract.order import check_order
 
 LEASE_MIN_S = 3.0
 """Workers claim and renew once a second, and a lease must survive two renewals that are late or lost."""
@@ -28,9 +29,16 @@ class RetrySettings(Section):
     max_attempts: Annotated[int, Field(ge=1)] = 12
     """The number of failures in a row after which the export fails. Default 12, at least 1."""
     first_s: Annotated[float, Field(gt=0)] = 1.0
-    """The longest first wait (seconds). The limit doubles with each failure. Default 1, above 0."""
+    """The longest first wait (seconds). The limit doubles with each failure.
+
+    Default 1, above 0, not above `max_s`."""
     max_s: Annotated[float, Field(gt=0)] = 300.0
     """The longest wait (seconds). Default 300, above 0."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        check_order(self, "first_s", "max_s")
+        return self
 
 
 class WorkerSettings(Section):
@@ -57,7 +65,7 @@ class WorkerSettings(Section):
     """The first pause of calls that fail: all calls to a platform that is down, or the submits, polls or transfers
     that fail for several exports (seconds). It doubles after each failed probe.
 
-    Default 5, above 0, at most 3600."""
+    Default 5, above 0, not above `breaker_max_s`, at most 3600."""
     breaker_max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """The longest pause of calls that fail (seconds). Default 300, above 0, at most 3600."""
     health_host: str = "127.0.0.1"
@@ -68,3 +76,8 @@ class WorkerSettings(Section):
     """Whether to send spans to the collector that the `OTEL_` variables name. Needs the extra `tracing`.
 
     Default: false."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        check_order(self, "breaker_first_s", "breaker_max_s")
+        return self

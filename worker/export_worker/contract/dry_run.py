@@ -53,6 +53,8 @@ class DryRun(_Answer):
     """The export that has the idempotency key already. The request would return this export and start no other one."""
     equal: list[OpenExport] = []
     """Open exports of the same data with the same output, whatever their metadata; at most ten, the newest first."""
+    compared_all: bool = True
+    """Whether all open exports of the connection and kind were compared, or only the newest 1,000 of each phase."""
     platform: Preview | None = None
     """What the platform has; null if it was not asked, because its connection or package is missing here."""
 

@@ -9,6 +9,9 @@ from export_worker.contract.status import Status
 
 EventType = Literal["export.succeeded", "export.failed", "export.cancelled"]
 
+TEST_PREFIX = "test-"
+"""The beginning of the ids of test events, which no export has."""
+
 
 class Event(Model):
     """Reports that an export has reached a terminal phase. `id` is the same in every delivery."""
@@ -35,3 +38,35 @@ class Event(Model):
     """How many objects were left out of `data`, for a sink that does not take the whole event. Missing if none were."""
     data: Status
     """The status of the export."""
+
+
+class SinkTestData(Model):
+    """The data of a test event."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    sink: str
+    """The name of the sink."""
+
+
+class SinkTestEvent(Model):
+    """An event that an operator sends to test a sink. It belongs to no export, and receivers can ignore it."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    specversion: Literal["1.0"] = "1.0"
+    """The version of CloudEvents."""
+    id: str
+    """The id of the event. Every delivery of the event has the same id."""
+    type: Literal["sink.test"] = "sink.test"
+    """The type of test events."""
+    source: str
+    """The namespace of the workers, as `/export-worker/{namespace}`."""
+    subject: str
+    """The name of the sink."""
+    time: Timestamp
+    """When the test was requested."""
+    datacontenttype: Literal["application/json"] = "application/json"
+    """The media type of `data`."""
+    data: SinkTestData
+    """What is tested."""

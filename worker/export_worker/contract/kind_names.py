@@ -16,6 +16,10 @@ PLATFORM_OF_KIND: dict[str, str] = {
 }
 """The platform of each built-in kind."""
 
+CANCELLING: frozenset[str] = frozenset()
+"""The built-in platforms that can cancel an operation. None of them has a documented call for it. A test compares this
+set with the drivers."""
+
 
 def kind_names() -> list[str]:
     """Returns the names of all kinds: the built-in ones first, then those of other installed packages. Loads none."""

@@ -1,5 +1,6 @@
 """Parses a request, or reports each wrong field and what is allowed."""
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +19,19 @@ REQUEST_MAX_BYTES = 64 * 1024
 
 PROBLEMS_MAX = 100
 """Reported of one request: a report of thousands of wrong fields would be many times as large as the request."""
+
+_AT_PLACE = re.compile(r"at line (\d+) column (\d+)")
+_FORMATS = (
+    (re.compile(r"\[+[A-Za-z][\w.-]*\]+$|[\w.-]+\s*=\s*[\"'\[{\d]"), "this looks like TOML; a request is JSON"),
+    (re.compile(r"---|- |[\w.-]+:(\s|$)"), "this looks like YAML; a request is JSON"),
+)
+"""What a text looks like whose first line is not that of JSON."""
+_MISTAKES = (
+    (re.compile(r"//|/\*|#"), "JSON has no comments"),
+    (re.compile(r"(True|False|None)\b"), "write true, false or null"),
+    (re.compile("['\u2018\u2019\u201c\u201d\u201e]"), 'JSON needs double quotes (")'),
+)
+"""What usually is wrong with the text that the parser refuses."""
 
 
 def parse_request(body: bytes | str) -> ExportRequest:
@@ -66,7 +80,7 @@ def _message(location: tuple[int | str, ...], detail: ErrorDetails) -> str:
         case _ if detail["type"] == FIELD_RULE:
             return str(context["rule"])
         case "json_invalid":
-            return f"is not JSON ({context['error']}){_json_hint(context['error'])}"
+            return f"is not JSON ({context['error']}){_json_hint(context['error'], detail['input'])}"
         case _:
             return plain_message(detail, table="a JSON object")
 
@@ -82,13 +96,19 @@ def _names(model: type[Model]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _json_hint(error: str) -> str:
+def _json_hint(error: str, body: bytes) -> str:
     """Returns what usually causes an error of the JSON parser."""
-    if error.startswith("key must be a string"):
-        return '; JSON needs double quotes (")'
+    lines = body.splitlines()
+    first = next((line for line in map(bytes.strip, lines) if line and not line.startswith(b"#")), b"")
+    at = _AT_PLACE.search(error)
+    refused = lines[int(at[1]) - 1][max(0, int(at[2]) - 1) :] if at and int(at[1]) <= len(lines) else b""
+    pairs = [(pattern, first, hint) for pattern, hint in _FORMATS] + [
+        (pattern, refused, hint) for pattern, hint in _MISTAKES
+    ]
+    hints = [hint for pattern, text, hint in pairs if pattern.match(text.decode(errors="replace"))]
     if error.startswith("EOF while parsing"):
-        return "; it is empty" if error.endswith("line 1 column 0") else "; it ends too early"
-    return ""
+        hints.append("it ends too early" if first else "it is empty")
+    return f"; {hints[0]}" if hints else ""
 
 
 def _allowed(location: tuple[int | str, ...]) -> list[str]:

@@ -1,5 +1,6 @@
 """Makes text from outside safe to show in a terminal: in a command's output or a log."""
 
+import codecs
 import json
 import re
 
@@ -11,6 +12,21 @@ _UNSHOWABLE = f"\x7f-\x9f\u2028\u2029{BIDI_CONTROLS}\ud800-\udfff"
 _IN_TEXT = re.compile(f"[\x00-\x1f{_UNSHOWABLE}]")
 _IN_JSON = re.compile(f"[{_UNSHOWABLE}]")
 """`json` escapes the control characters of ASCII."""
+
+
+ESCAPED = "json-escapes"
+"""The error handler for streams in an encoding that lacks characters. It writes them as JSON does, so JSON stays valid;
+Python's own handler `backslashreplace` writes `\\xfc` and `\\U0001f600`, which are not JSON."""
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
+
+
+codecs.register_error(ESCAPED, _escaped)
 
 
 def clean(text: str) -> str:

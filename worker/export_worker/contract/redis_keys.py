@@ -202,6 +202,21 @@ class Keys:
         """Hash of event id → JSON: an event whose delivery to one sink was given up, when and why."""
         return f"{self.namespace}:undelivered:{sink}"
 
+    def given_up(self, sink: str) -> str:
+        """Sorted set of the ids in `undelivered` by the time (ms) of the note. Version 0.2 does not write it."""
+        return f"{self.namespace}:given-up:{sink}"
+
+    def delivered(self, sink: str) -> str:
+        """List of `ID MS AGE_MS`: the last events that one sink has taken, when, and how old; the newest first.
+
+        Version 0.2 does not write it.
+        """
+        return f"{self.namespace}:delivered:{sink}"
+
+    def sink_test(self, event_id: str) -> str:
+        """String with a TTL: JSON as in `undelivered`, if a sink has refused this test event."""
+        return f"{self.namespace}:sink-test:{event_id}"
+
     def dead(self, trigger: str) -> str:
         """Stream: the dead letters of one trigger, in the fields `id`, `reason` and `message`."""
         return f"{self.namespace}:dead:{trigger}"

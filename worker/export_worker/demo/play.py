@@ -21,7 +21,8 @@ from export_worker.demo.exports import Outcome, ShowStatuses, run_exports
 from export_worker.demo.processes import STOP_TIMEOUT_S
 from export_worker.demo.report import document, print_report
 from export_worker.demo.requests import EXPORTS
-from export_worker.demo.services import Services, start_gateway, start_services, start_workers
+from export_worker.demo.services import Services, start_gateway, start_services, start_trigger, start_workers
+from export_worker.demo.traffic import keep_traffic
 from export_worker.redis.cancellation import cancel_and_wait
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ async def _demo(console: Console, directory: Path, count: int, *, serve: bool, a
             print_report(console, outcome, time.monotonic() - begun_s)
         if serve:
             _print_commands(console, services)
-            await stop.wait()
+            await _unless(stop, _serve(services))
             console.print("Stopping everything.")
     return outcome.complete
 
@@ -95,12 +96,19 @@ async def _play(
     stack: AsyncExitStack, show: ShowStatuses, directory: Path, count: int, *, serve: bool
 ) -> tuple[Services, Outcome]:
     """Starts everything and runs all exports. The services run until the end of the stack."""
-    services = await stack.enter_async_context(start_services(directory, on_usual_ports=serve))
+    services = await stack.enter_async_context(start_services(directory, serve=serve))
     await stack.enter_async_context(start_workers(services))
     outcome = await run_exports(services.redis_url, services.platform_url, count, show, TIMEOUT_S + count)
     if serve:
         await stack.enter_async_context(start_gateway(services))
+        await stack.enter_async_context(start_trigger(services))
     return services, outcome
+
+
+async def _serve(services: Services) -> None:
+    """Keeps small traffic going, so that the console shows exports in each state. Never ends by itself."""
+    await keep_traffic(services.redis_url)
+    await asyncio.Event().wait()
 
 
 def _print_commands(console: Console, services: Services) -> None:

@@ -1,4 +1,4 @@
-"""The services of the demo: Redis, S3, the simulator, two workers and the gateway, each as a separate process."""
+"""The services of the demo: Redis, S3, the simulator, two workers, the gateway and a trigger, each as a process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -17,12 +17,18 @@ from export_worker.demo.processes import (
     wait_until_listening,
 )
 from export_worker.demo.requests import CONNECTIONS
+from export_worker.demo.showcase import SECRETS, TRIGGER, start_showcase
 from export_worker.s3.buckets import create_bucket
 
 BUCKET = "demo-exports"
 CONFIG_FILE = "export-worker.toml"
 S3_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "demo-access-key", "AWS_SECRET_ACCESS_KEY": "demo-secret-key"}
 """Moto does not check credentials, but clients must send some."""
+
+BREAKER_MAX_S = 1.0
+"""During a longer pause, the demo looks frozen."""
+SERVED_BREAKER_MAX_S = 10.0
+"""With `--serve`, people have the time to see that a connection is paused."""
 
 _CONFIG = """\
 redis_url = "{redis_url}"
@@ -39,7 +45,7 @@ max_s = 1.0
 
 [worker]
 breaker_first_s = 0.5
-breaker_max_s = 1.0
+breaker_max_s = {breaker_max_s}
 
 [gateway]
 port = {gateway_port}
@@ -89,14 +95,15 @@ class Services:
 
 
 @asynccontextmanager
-async def start_services(directory: Path, *, on_usual_ports: bool = False) -> AsyncIterator[Services]:
+async def start_services(directory: Path, *, serve: bool = False) -> AsyncIterator[Services]:
     """Starts Redis, S3 and the simulator, creates the bucket and writes the configuration.
 
     Args:
         directory: The directory of the configuration, the logs and the append-only file of Redis.
-        on_usual_ports: Listen on the usual ports, if they are free.
+        serve: Listen on the usual ports, if they are free, and add the connections, the sink and the trigger with which
+            the console shows each state.
     """
-    ports = USUAL_PORTS if on_usual_ports else {}
+    ports = USUAL_PORTS if serve else {}
     async with AsyncExitStack() as stack:
         redis_url, s3_url, platform_url = await _enter_together(
             stack,
@@ -106,9 +113,13 @@ async def start_services(directory: Path, *, on_usual_ports: bool = False) -> As
         )
         gateway_port = free_port(ports.get("gateway"))
         config = configuration(redis_url, s3_url, platform_url, gateway_port)
+        if serve:
+            sections = await stack.enter_async_context(start_showcase())
+            config = configuration(redis_url, s3_url, platform_url, gateway_port, SERVED_BREAKER_MAX_S) + sections
         (directory / CONFIG_FILE).write_text(config, encoding="utf-8")
         await asyncio.to_thread(_create_bucket, s3_url)
-        environment = plain_environment() | S3_CREDENTIALS | TOKEN | {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
+        own = {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
+        environment = plain_environment() | S3_CREDENTIALS | TOKEN | SECRETS | own
         gateway_url = f"http://127.0.0.1:{gateway_port}"
         yield Services(directory, redis_url, s3_url, platform_url, gateway_url, environment)
 
@@ -125,7 +136,9 @@ async def _enter_together(stack: AsyncExitStack, *servers: AbstractAsyncContextM
     return [result for result in results if isinstance(result, str)]
 
 
-def configuration(redis_url: str, s3_url: str, platform_url: str, gateway_port: int) -> str:
+def configuration(
+    redis_url: str, s3_url: str, platform_url: str, gateway_port: int, breaker_max_s: float = BREAKER_MAX_S
+) -> str:
     """Returns the configuration of the demo as TOML."""
     connections = (
         _CONNECTION.format(
@@ -135,7 +148,9 @@ def configuration(redis_url: str, s3_url: str, platform_url: str, gateway_port: 
         )
         for name, settings in CONNECTIONS.items()
     )
-    common = _CONFIG.format(redis_url=redis_url, s3_url=s3_url, bucket=BUCKET, gateway_port=gateway_port)
+    common = _CONFIG.format(
+        redis_url=redis_url, s3_url=s3_url, bucket=BUCKET, gateway_port=gateway_port, breaker_max_s=breaker_max_s
+    )
     return common + "".join(connections)
 
 
@@ -165,6 +180,14 @@ async def start_workers(services: Services) -> AsyncIterator[None]:
             for worker in workers:
                 if worker.returncode is None:
                     worker.terminate()
+
+
+@asynccontextmanager
+async def start_trigger(services: Services) -> AsyncIterator[None]:
+    """Starts the trigger of the showcase."""
+    command = [*EXPORT_WORKER, "trigger", TRIGGER]
+    async with child(command, name="trigger", directory=services.directory, env=services.environment):
+        yield
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ REQUEST = json.dumps(
         "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
     }
 )
-VARIABLES = ("EXPORT_CONFIG", "DEMO_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+VARIABLES = ("EXPORT_CONFIG", "DEMO_TOKEN", "DEMO_WEBHOOK_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 _PYTHON = """\
 {python} - <<'END'

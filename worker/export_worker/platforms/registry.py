@@ -1,5 +1,6 @@
 """Finds the driver of a platform among the installed packages."""
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -8,6 +9,7 @@ from export_worker.contract.names import did_you_mean
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
+from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import Configured, ConnectionSettings
 
 GROUP = "export_worker.platforms"
@@ -39,6 +41,16 @@ def settings_models() -> dict[str, type[ConnectionSettings]]:
         if isinstance(driver_class, Configured):
             found[point.name] = driver_class.settings_model
     return found
+
+
+def operations_of(platform: str) -> Iterable[Operation]:
+    """Returns the operations of a platform's driver; none if it is not installed, or has no operations.
+
+    Raises:
+        ImportError: A package of the driver is missing.
+    """
+    drivers = [point.load() for point in _points() if point.name == platform]
+    return [operation for driver in drivers for operation in getattr(driver, "operations", {}).values()]
 
 
 def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) -> Driver:

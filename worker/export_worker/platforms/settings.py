@@ -1,7 +1,7 @@
 """The settings that connections of all platforms have. Each driver adds its own in a subclass."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Protocol, Self, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -12,11 +12,14 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from export_worker.contract.documented import Documented
+from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.names import did_you_mean
+from export_worker.contract.order import check_order
 from export_worker.contract.wording import WEB_ADDRESS, Pattern, plain_message
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.egress.hosts import split_host_and_port
@@ -31,13 +34,21 @@ class PollSettings(Documented):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     first_s: Annotated[float, Field(gt=0)] = 2.0
-    """The longest first wait between polls (seconds). The limit doubles with each further wait. Default 2, above 0."""
+    """The longest first wait between polls (seconds). The limit doubles with each further wait.
+
+    Default 2, above 0, not above `max_s` and `deadline_s`."""
     max_s: Annotated[float, Field(gt=0)] = 60.0
     """The longest wait between polls (seconds). Default 60, above 0."""
     deadline_s: Annotated[float, Field(gt=0, le=30 * 86_400)] = 86_400.0
     """Seconds from acceptance until an export fails. A request can set its own deadline.
 
     Default 86,400 (a day), above 0, at most 2,592,000 (30 days)."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        check_order(self, "first_s", "max_s")
+        check_order(self, "first_s", "deadline_s")
+        return self
 
 
 def _checked_host(entry: str) -> str:
@@ -54,7 +65,7 @@ class ConnectionSettings(Documented):
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-    platform: Annotated[str, StringConstraints(min_length=1)]
+    platform: Annotated[str, StringConstraints(min_length=1), Field(examples=sorted({*PLATFORM_OF_KIND.values()}))]
     """`growingio`, `growingio-rest`, `thinkingdata`, `sensorsdata`, or the platform of another package. Required."""
     base_url: Annotated[str, WEB_ADDRESS]
     """The address of the platform, http:// or https://. Required."""
@@ -147,7 +158,8 @@ def platform_settings(name: str, settings: ConnectionSettings, model: type[S]) -
             shows a value, because it may be a secret under a misspelt name.
     """
     try:
-        return model.model_validate(settings.model_dump())
+        # Without the defaults, which are no decision of the user: `check_order` allows them.
+        return model.model_validate(settings.model_dump(exclude_unset=True))
     except ValidationError as error:
         raise ConfigError(*(_problem(name, model, detail) for detail in error.errors())) from None
 

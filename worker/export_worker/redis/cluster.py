@@ -135,7 +135,8 @@ class _RoutedConnection(Connection):
             host, _, port = details[1].rpartition(":")
             # Without a host, the port belongs to the host of this connection.
             self._route.follow((host or self.host, int(port)))
-            return MovedError(f"another node owns the keys of the namespace: {details[1]}")
+            # Users read this only after `HOPS_MAX` redirects: `REFUSALS` has these words.
+            return MovedError(f"redirected to another node: {details[1]}")
         return NotTheOwnerError(text) if code in _LATER else None
 
 

@@ -34,6 +34,8 @@ class Refusal:
     fix: str
 
 
+REDIRECTED = "redirected to another node"
+"""The first words of the error of a client that no node of a cluster has accepted."""
 _CLUSTER = Refusal(
     "runs in cluster mode, and the namespace has no hash tag",
     'put a part of the namespace in braces everywhere, for example namespace = "{exports}"',
@@ -54,6 +56,10 @@ REFUSALS = {
     "CLUSTERDOWN": _CLUSTER_CHANGES,
     "ASK": _CLUSTER_CHANGES,
     "TRYAGAIN": _CLUSTER_CHANGES,
+    REDIRECTED: Refusal(
+        "is a cluster whose nodes redirect to each other",
+        "wait for the end of a fail-over or a move, or compare the answers of the nodes to CLUSTER SLOTS",
+    ),
     "SELECT is not allowed": Refusal(
         "is a cluster, which has only database 0", "remove the number at the end of redis_url (EXPORT_REDIS_URL)"
     ),
@@ -71,6 +77,8 @@ REFUSALS = {
     "WRONGPASS": _CREDENTIALS,
 }
 """Refusals by the code, or the first words, of the error of Redis."""
+CLUSTER_CHANGES = frozenset({"CLUSTERDOWN", "ASK", "TRYAGAIN", REDIRECTED})
+"""Refusals of a cluster that moves a key, or elects another owner."""
 _OTHER = Refusal("refuses a command", "run export-worker doctor, which checks Redis")
 _CODES: dict[type[RedisError], str] = {
     ReadOnlyError: "READONLY",
@@ -97,6 +105,12 @@ def refusal_code(error: Exception) -> str | None:
 def is_unreachable(error: Exception) -> bool:
     """Whether Redis did not answer. Otherwise it answered, and refused."""
     return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError) and refusal_code(error) is None
+
+
+def outage_event(error: Exception) -> str:
+    """Returns the name of the log event for a failed call. Redis that loads its data starts, and refuses nothing."""
+    is_down = is_unreachable(error) or refusal_code(error) == "LOADING"
+    return "redis.unreachable" if is_down else "redis.refused"
 
 
 def redis_failure(redis_url: str, error: RedisError | OSError) -> ServiceUnreachableError:

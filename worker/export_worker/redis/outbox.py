@@ -29,6 +29,8 @@ ORDER_RECHECK_S = 1.0
 SCAN_MAX = 500
 """Due events that one call examines when most wait for earlier ones: about a millisecond of Redis's time."""
 
+DELIVERED_MAX = 100
+"""Deliveries that are listed after a sink has taken them: enough for the usual age of events, and for a page."""
 ANSWER_MAX_CHARS = 500
 """Of the last answer of a sink that is stored for each refused event. It is enough for a status and a sentence."""
 
@@ -47,6 +49,14 @@ class Delivery:
     event: str
     failures: int = 0
     first_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """When a sink has taken an event, and how old the event was."""
+
+    at: datetime
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +108,23 @@ class Outbox:
         # An event that another worker has delivered meanwhile must not be added again.
         await self._redis.zadd(self._keys.outbox(sink), {event_id: until_ms}, xx=True)
 
-    async def acknowledge(self, sink: str, event_id: str) -> None:
-        """Removes a delivery that the sink has accepted."""
+    async def acknowledge(self, sink: str, event_id: str, taken: Taken | None = None) -> None:
+        """Removes a delivery that the sink has accepted, and lists it among the last ones of the sink.
+
+        Args:
+            taken: When the sink has accepted it. Without it, the delivery is not listed.
+        """
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.zrem(self._keys.outbox(sink), event_id)
             pipe.hdel(self._keys.refusals(sink), event_id)
             pipe.hdel(self._keys.answers(sink), event_id)
             pipe.hdel(self._keys.undelivered(sink), event_id)
+            pipe.zrem(self._keys.given_up(sink), event_id)
+            if taken is not None:
+                entry = f"{event_id} {epoch_ms(taken.at)} {round(taken.age_s * 1000)}"
+                pipe.lpush(self._keys.delivered(sink), entry)
+                pipe.ltrim(self._keys.delivered(sink), 0, DELIVERED_MAX - 1)
+                pipe.pexpire(self._keys.delivered(sink), self._retention_ms)
             await pipe.execute()
 
     async def postpone(self, sink: str, delivery: Delivery, now: datetime, wait_s: float, answer: str = "") -> None:
@@ -133,6 +153,8 @@ class Outbox:
             pipe.hdel(self._keys.answers(sink), delivery.event_id)
             pipe.hset(self._keys.undelivered(sink), delivery.event_id, json.dumps(note, ensure_ascii=False))
             pipe.pexpire(self._keys.undelivered(sink), self._retention_ms)
+            pipe.zadd(self._keys.given_up(sink), {delivery.event_id: epoch_ms(now)})
+            pipe.pexpire(self._keys.given_up(sink), self._retention_ms)
             await pipe.execute()
 
     async def undelivered(self, sink: str) -> list[Undelivered]:

@@ -56,7 +56,7 @@ class Replay:
         for start in range(0, len(ids), EVENTS_PER_READ):
             chosen = await self._read([item.decode() for item in ids[start : start + EVENTS_PER_READ]])
             if chosen and not dry_run:
-                await self._enqueue(chosen, epoch_ms(now))
+                await self._enqueue(chosen, now)
             found += chosen
         return found
 
@@ -69,8 +69,25 @@ class Replay:
         chosen = await self._read([event_id])
         if not chosen:
             return None
-        await self._enqueue(chosen, epoch_ms(now))
+        await self._enqueue(chosen, now)
         return chosen[0]
+
+    async def put(self, outboxes: Mapping[str, Sequence[str]], now: datetime) -> None:
+        """Delivers events now. Earlier refusals do not count.
+
+        Args:
+            outboxes: Sink → the ids of events that are kept.
+        """
+        now_ms = epoch_ms(now)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for sink, ids in outboxes.items():
+                if ids:
+                    pipe.zadd(self._keys.outbox(sink), dict.fromkeys(ids, now_ms))
+                    pipe.pexpire(self._keys.outbox(sink), OUTBOX_TTL_MS)
+                    # The time until the delivery is given up starts again.
+                    pipe.hdel(self._keys.refusals(sink), *ids)
+                    pipe.hdel(self._keys.answers(sink), *ids)
+            await pipe.execute()
 
     async def _read(self, ids: Sequence[str]) -> list[Replayed]:
         """Reads events, without those that have expired or that no configured sink gets."""
@@ -91,16 +108,5 @@ class Replay:
         notify = ExportRequest.model_validate_json(request).notify if request is not None else None
         return self._sinks if notify is None else tuple(name for name in self._sinks if name in notify)
 
-    async def _enqueue(self, chosen: Sequence[Replayed], now_ms: int) -> None:
-        outboxes: dict[str, Mapping[str, float]] = {
-            sink: {item.event_id: now_ms for item in chosen if sink in item.sinks} for sink in self._sinks
-        }
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for sink, entries in outboxes.items():
-                if entries:
-                    pipe.zadd(self._keys.outbox(sink), dict(entries))
-                    pipe.pexpire(self._keys.outbox(sink), OUTBOX_TTL_MS)
-                    # Earlier refusals do not count: the time until the delivery is given up starts again.
-                    pipe.hdel(self._keys.refusals(sink), *entries)
-                    pipe.hdel(self._keys.answers(sink), *entries)
-            await pipe.execute()
+    async def _enqueue(self, chosen: Sequence[Replayed], now: datetime) -> None:
+        await self.put({sink: [item.event_id for item in chosen if sink in item.sinks] for sink in self._sinks}, now)

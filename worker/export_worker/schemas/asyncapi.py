@@ -67,7 +67,8 @@ SINKS = {
     ),
 }
 MEANINGS = {
-    "send": "Each event is delivered at least once, always with the same id.",
+    "send": "Each event is delivered at least once, always with the same id. A test of a sink is an event of the type "
+    "`sink.test`, whose `data` has only the name of the sink.",
     "receive": "A message that is delivered twice makes one export. A message that requests none is a dead letter.",
 }
 SECURITY = {

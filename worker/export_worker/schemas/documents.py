@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from export_producers.gateway import openapi
+from export_producers.gateway.documents import openapi
 from export_worker.contract.event import Event
 from export_worker.contract.printable import dumps
 from export_worker.contract.request import ExportRequest

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from export_worker.contract.model import epoch_ms
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.outbox import Delivery, Outbox
+from export_worker.redis.outbox import Delivery, Outbox, Taken
 from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
 from export_worker.sinks.large_events import without_objects
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, EventDelivered, EventRefused, Instrument
@@ -154,8 +154,9 @@ class _SinkDispatcher:
             if error is not None:
                 await self._record_failure(delivery, error)
                 return
-            await self._outbox.acknowledge(self._name, delivery.event_id)
-            self._instrument.on(EventDelivered(self._name, self._age_s(delivery.event)))
+            taken = Taken(self._clock(), self._age_s(delivery.event))
+            await self._outbox.acknowledge(self._name, delivery.event_id, taken)
+            self._instrument.on(EventDelivered(self._name, taken.age_s))
             _log.info("event.delivered", sink=self._name, event_id=delivery.event_id)
         except (RedisError, OSError) as error:
             # Redis has no record of this delivery, so the outbox offers it again: no event is lost.

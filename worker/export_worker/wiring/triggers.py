@@ -19,18 +19,16 @@ from export_producers.triggers.intake import Intake, Trigger
 from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_producers.triggers.sqs import SqsTrigger
-from export_producers.triggers.template import Template
-from export_worker.config import Config, located_errors
+from export_worker.config import Config
 from export_worker.config import triggers as settings_of
-from export_worker.contract.names import unknown_name
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
-from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.client import PRODUCER_RETRIES, close_redis, commands, open_redis
 from export_worker.wiring.aws import mask_aws_credentials, new_sqs_client
 from export_worker.wiring.brokers import import_broker
 from export_worker.wiring.queue import build_queue
 from export_worker.wiring.redis import open_probe_redis, open_stream_redis
+from export_worker.wiring.trigger_templates import configured_trigger
 
 
 @asynccontextmanager
@@ -48,14 +46,10 @@ async def open_trigger(
         InvalidRequestError: No trigger of this name is configured.
         ConfigError: The template is wrong, a secret is missing, or a broker's extra is not installed.
     """
-    settings = config.triggers.get(name)
-    if settings is None:
-        raise InvalidRequestError([FieldProblem("NAME", unknown_name("trigger", name, config.triggers))])
-    section, keys = f"triggers.{name}", Keys(config.namespace)
+    configured = configured_trigger(config, name)
+    settings, section, keys = config.triggers[name], f"triggers.{name}", Keys(config.namespace)
     if isinstance(settings, settings_of.SqsTrigger):
         await mask_aws_credentials(redactor, section)
-    with located_errors():
-        template = Template(f"{section}.request", settings.request) if settings.request is not None else None
     redis = open_redis(config.redis_url, home=keys.home)
     try:
         async with (
@@ -67,7 +61,12 @@ async def open_trigger(
             pages = TriggerPages(name, probe, keys, _consumer_group(settings), stream_probe)
             dead_letters = DeadLetters(redis, keys.dead(name), redactor.text)
             intake = Intake(
-                name, queue=queue, dead_letters=dead_letters, template=template, stop=stop, on_outcome=pages.count
+                name,
+                queue=queue,
+                dead_letters=dead_letters,
+                template=configured.template,
+                stop=stop,
+                on_outcome=pages.count,
             )
             pages.intake = intake
             yield build_trigger(section, settings, stream, intake), pages

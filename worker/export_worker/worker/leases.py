@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
-from export_worker.redis.failures import is_unreachable, refusal_code
+from export_worker.redis.failures import CLUSTER_CHANGES, is_unreachable, refusal_code
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
@@ -24,9 +24,17 @@ most a third of a lease."""
 COMMIT_RETRY_S = 0.5
 """Wait between two attempts to commit. In each attempt, the Redis client has itself retried for seconds."""
 
-TEMPORARY_REFUSALS = frozenset(
-    {"READONLY", "OOM", "NOREPLICAS", "MISCONF", "MASTERDOWN", "LOADING", "BUSY", "NOAUTH", "WRONGPASS"}
-)
+TEMPORARY_REFUSALS = CLUSTER_CHANGES | {
+    "READONLY",
+    "OOM",
+    "NOREPLICAS",
+    "MISCONF",
+    "MASTERDOWN",
+    "LOADING",
+    "BUSY",
+    "NOAUTH",
+    "WRONGPASS",
+}
 """Redis fails over, is full or starts, or its password is being changed. Such a condition ends, and then the commit can
 be repeated: the script recognizes a commit that it has already saved."""
 
@@ -97,6 +105,8 @@ class Leases:
         self._lease_s = lease_s
         self._heartbeat_s = min(heartbeat_s, lease_s / 3)
         self._held: set[HeldStep] = set()
+        self.lost_count = 0
+        """Steps that other workers have taken over."""
 
     @asynccontextmanager
     async def holding(self, claimed: ClaimedStep) -> AsyncIterator[HeldStep]:

@@ -14,7 +14,7 @@ from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.client import commands, wait_for_redis
 from export_worker.redis.clock import SharedClock, set_clock
-from export_worker.redis.failures import is_unreachable, redis_failure
+from export_worker.redis.failures import outage_event, redis_failure
 from export_worker.redis.sweeper import Sweeper
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
@@ -96,7 +96,7 @@ class Runtime:
         """Runs all loops until `stop` is set or one of them fails."""
         owner, loops = self._queue.owner, [self._claim_loop(role) for role in roles]
         _log.info("worker.started", owner=owner, roles=list(roles), connections=sorted(self._config.connections))
-        self._health.watch(loops, self._runner.gates if "transfer" in roles else None)
+        self._health.watch(loops, self._runner.leases, self._runner.gates if "transfer" in roles else None)
         self._runner.gates.watch([loop.wake for loop in loops])
         background = [asyncio.create_task(loop) for loop in self._background(roles, stop, burst=burst)]
         claiming = [asyncio.create_task(loop.async_run()) for loop in loops]
@@ -180,6 +180,6 @@ async def _persistent(repeated: Callable[[], Awaitable[None]]) -> None:
             failing = False
         except (RedisError, OSError) as error:
             if not failing:
-                _log.warning("redis.unreachable" if is_unreachable(error) else "redis.refused", error=str(error))
+                _log.warning(outage_event(error), error=str(error))
             failing = True
             await asyncio.sleep(REDIS_RETRY_S)

@@ -12,6 +12,14 @@ function showTimes(within) {
   }
 }
 
+// Counts down to the times that elements have in data-due.
+function showDue() {
+  for (const element of document.querySelectorAll("[data-due]")) {
+    const seconds = Math.max(0, Math.round((new Date(element.dataset.due) - Date.now()) / 1000));
+    element.textContent = element.dataset.text.replace("{seconds}", seconds);
+  }
+}
+
 function copy(element) {
   navigator.clipboard?.writeText(element.textContent).then(() => {
     element.classList.add("done");
@@ -56,7 +64,7 @@ function morph(old, fresh) {
 
 function changePart(id, html) {
   const old = document.getElementById(id);
-  if (!old) return;
+  if (!old || !html) return;
   const range = document.createRange();
   range.selectNode(old);
   const fresh = range.createContextualFragment(html).firstElementChild;
@@ -64,26 +72,28 @@ function changePart(id, html) {
   showTimes(fresh);
   if (old.classList.contains("at")) fresh.classList.add("at");
   morph(old, fresh);
+  showDue();
 }
+
+const added = new Set();
 
 function showNew(ids) {
   const link = document.getElementById("new");
-  const count = ids.filter((id) => id.startsWith("export-") && !document.getElementById(id)).length;
-  if (!link || !count) return;
-  link.textContent = link.dataset.text.replace("{count}", Number(link.dataset.count ?? 0) + count);
-  link.dataset.count = Number(link.dataset.count ?? 0) + count;
+  for (const id of ids) if (id.startsWith("export-") && !document.getElementById(id)) added.add(id);
+  if (!link || !added.size) return;
+  link.textContent = link.dataset.text.replace("{count}", added.size);
   link.hidden = false;
 }
 
 function follow() {
   if (!main.dataset.live || source || paused || document.hidden) return;
   source = new EventSource(main.dataset.live);
-  const known = new Set();
+  let isFirst = true;
   source.addEventListener("parts", (event) => {
     const parts = JSON.parse(event.data);
     for (const [id, html] of Object.entries(parts)) changePart(id, html);
-    showNew(Object.keys(parts).filter((id) => !known.has(id)));
-    Object.keys(parts).forEach((id) => known.add(id));
+    showNew(Object.keys(parts).filter((id) => isFirst || !parts[id]));
+    isFirst = false;
     showState("live");
   });
   source.addEventListener("away", () => showState("away"));
@@ -97,9 +107,48 @@ function leave() {
 document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
 addEventListener("pagehide", leave);
 
+// Views: addresses of this page that the visitor has named. Only this browser keeps them.
+
+const keeper = document.querySelector("form[data-keep]");
+const views = document.querySelector("[data-views]");
+
+function showViews(change) {
+  const key = `views ${location.pathname}`;
+  const kept = JSON.parse(localStorage.getItem(key) ?? "{}");
+  if (change) localStorage.setItem(key, JSON.stringify(change(kept)));
+  views.querySelectorAll(".kept").forEach((each) => each.remove());
+  for (const [name, search] of Object.entries(kept)) {
+    const item = views.appendChild(document.createElement("li"));
+    item.className = "kept";
+    const link = item.appendChild(document.createElement("a"));
+    Object.assign(link, { href: location.pathname + search, textContent: name });
+    if (search === location.search) link.setAttribute("aria-current", "true");
+  }
+}
+
+keeper?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = keeper.elements.name.value.trim();
+  showViews((kept) => {
+    if (event.submitter.name !== "remove") return Object.assign(kept, { [name]: location.search });
+    for (const each of Object.keys(kept)) if (kept[each] === location.search) delete kept[each];
+    return kept;
+  });
+});
+if (views) showViews();
+
 // Keys
 
-const pages = { o: "/console/", e: "/console/exports", f: "/console/failures" };
+const pages = {
+  o: "/console/",
+  e: "/console/exports",
+  f: "/console/failures",
+  v: "/console/events",
+  t: "/console/triggers",
+  c: "/console/connections",
+  w: "/console/workers",
+  a: "/console/activity",
+};
 let leader = false;
 
 function rows() {
@@ -118,15 +167,17 @@ function moveBy(step) {
 function openForm(action) {
   const form = document.querySelector(`form[action$="/${action}"]`);
   const details = form?.closest("details");
-  if (!details) return;
+  if (!details) return document.querySelector(`button[value=${action}], [data-act=${action}]`)?.click();
   details.open = true;
   details.querySelector("button").focus();
 }
 
 const commands = {
+  "?": () => document.getElementById("help")?.showModal(),
   "/": () => document.getElementById("q")?.focus(),
   "j": () => moveBy(1),
   "k": () => moveBy(-1),
+  "x": () => document.querySelector("tr.at input[type=checkbox]")?.click(),
   "c": () => openForm("cancel"),
   "r": () => openForm("retry"),
   "[": () => document.querySelector("a[rel=next]")?.click(),
@@ -140,10 +191,13 @@ const commands = {
 };
 
 function isTyping(target) {
-  return target.closest("input, select, textarea, [contenteditable]") !== null;
+  return target.closest("input:not([type=checkbox]), select, textarea, [contenteditable]") !== null;
 }
 
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.activeElement.blur();
+  if (event.key === "Enter" && event.target.classList.contains("copied")) copy(event.target);
+  if (root.dataset.keys === "off" || document.querySelector("dialog[open]")) return;
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   if (leader && pages[event.key]) {
     event.preventDefault();
@@ -155,11 +209,11 @@ document.addEventListener("keydown", (event) => {
   } else if (commands[event.key]) {
     event.preventDefault();
     commands[event.key]();
-  } else if (event.key === "Enter" && event.target.classList.contains("copied")) {
-    copy(event.target);
   }
   leader = false;
 });
 
 showTimes(document);
+showDue();
+setInterval(showDue, 1000);
 follow();

@@ -11,10 +11,11 @@ from arq.connections import ArqRedis
 
 from export_producers import activity
 from export_producers.activity import Act, ActivityLog, ActivityRange
-from export_producers.gateway.activity import is_visible
+from export_producers.gateway.callers.principals import Principal, Role
+from export_producers.gateway.callers.proxy import ProxyOptions
+from export_producers.gateway.handlers.activity import is_visible
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Principal, Role
-from export_producers.gateway.proxy import ProxyOptions
+from export_producers.storage import Storage
 from export_worker.contract.redis_keys import Keys
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, open_gateway
 
@@ -153,7 +154,7 @@ async def test_wrong_parameter_is_refused(gateway: GatewaySite, query: str) -> N
 async def test_page_reads_a_thousand_entries_with_one_call_and_continues(
     arq_redis: ArqRedis, redis_url: str, namespace: str
 ) -> None:
-    log = ActivityLog(arq_redis, Keys(namespace), redis_url)
+    log = ActivityLog(Storage(arq_redis, Keys(namespace), redis_url))
     act = Act(who="ci", kind="key", role="service", action="enqueue", outcome="done")
     await log.add(act.model_copy(update={"who": "first"}))
     for _ in range(activity.EXAMINED_MAX + 5):
@@ -179,7 +180,7 @@ async def test_old_entries_are_removed(
 ) -> None:
     redis: Any = arq_redis
     key = Keys(namespace).activity
-    log = ActivityLog(arq_redis, Keys(namespace), redis_url)
+    log = ActivityLog(Storage(arq_redis, Keys(namespace), redis_url))
     act = Act(who="ci", kind="key", role="service", action="enqueue", outcome="done")
     await redis.xadd(key, {"act": act.model_dump_json()}, id="1000-0")
     await log.add(act)

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import OperationFailedError, PlatformUnavailableError, StepError
-from export_worker.lifecycle import endings
 from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
-from support.redis_site import MANY, POLICY, REFUSED, QueueSite
+from support.redis_site import MANY, REFUSED, QueueSite, request_of
 
 TEMPORARY = PlatformUnavailableError("HTTP 503")
-ONE_ATTEMPT = replace(POLICY, max_attempts=1)
 RETRY = {"action": "retry", "filter": {"connection": "gio"}}
 
 
@@ -30,10 +28,7 @@ async def gateway(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
 
 async def failed(site: QueueSite, count: int, error: StepError = TEMPORARY, connection: str = "gio") -> list[str]:
     """Returns exports that have failed in their submit, the oldest first."""
-    export_ids = [await site.enqueue(connection) for _ in range(count)]
-    for claimed in await site.claim():
-        await site.commit(claimed, endings.after_failure(claimed.export, error, site.moment(), ONE_ATTEMPT))
-    return export_ids
+    return await site.failed(count, error, connection)
 
 
 async def phases(site: QueueSite, export_ids: list[str]) -> list[Phase]:
@@ -62,6 +57,7 @@ async def test_dry_run_counts_by_code_and_changes_nothing(gateway: GatewaySite) 
     assert answer.status == 200
     assert (answer.json["count"], answer.json["hopeless"], answer.json["complete"]) == (25, 3, True)
     assert answer.json["by_code"] == {"platform_unavailable": 25}
+    assert answer.json["hopeless_by_code"] == {"platform_refused": 3}
     assert [status["export_id"] for status in answer.json["sample"]] == temporary[::-1][:20]
     everything = await gateway.call("POST", "/v1/bulk", RETRY | {"dry_run": True, "include_hopeless": True})
     assert (everything.json["count"], everything.json["hopeless"]) == (28, 0)
@@ -100,6 +96,20 @@ async def test_stopped_run_leaves_the_rest_unchanged(gateway: GatewaySite) -> No
     assert (counted.count(Phase.QUEUED), counted.count(Phase.FAILED)) == (run["done"], 40 - run["done"])
     again = await gateway.call("POST", f"/v1/bulk/{bulk_id}/stop")
     assert (again.status, again.json["state"]) == (200, "stopped")
+
+
+@pytest.mark.parametrize("field", ["q", "requested_by", "export_ids"])
+async def test_run_is_for_the_exports_that_a_search_a_requester_or_ids_select(gateway: GatewaySite, field: str) -> None:
+    wanted = await gateway.enqueue(metadata={"order": "42"})
+    other = (await gateway.site.queue.enqueue(request_of(), requested_by="cron")).export_id
+    requester = (await gateway.site.queue.status(wanted)).requested_by
+    conditions = {"q": "order=42", "requested_by": requester, "export_ids": [wanted, "0" * 32]}
+    order = {"action": "cancel", "filter": {field: conditions[field]}}
+    counted = await gateway.call("POST", "/v1/bulk", order | {"dry_run": True})
+    assert [status["export_id"] for status in counted.json["sample"]] == [wanted]
+    run = await until_state(gateway, (await gateway.call("POST", "/v1/bulk", order)).json["bulk_id"], "done")
+    assert (run["done"], "cancel" in await gateway.site.record(wanted)) == (1, True)
+    assert "cancel" not in await gateway.site.record(other)
 
 
 @asynccontextmanager
@@ -185,6 +195,8 @@ async def test_operation_that_has_ended_is_helped_only_from_submit(gateway: Gate
         ({"action": "retry", "fliter": {}}, "did you mean filter"),
         ({"action": "retry", "filter": {"conection": "gio"}}, "filter.conection: unknown field"),
         ({"action": "retry", "expect": -1}, "expect: "),
+        ({"action": "retry", "filter": {"q": ""}}, "filter.q: "),
+        ({"action": "retry", "filter": {"export_ids": []}}, "filter.export_ids: "),
     ],
 )
 async def test_wrong_order_is_refused(gateway: GatewaySite, order: dict[str, Any], detail: str) -> None:

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
 from export_producers.reads.change_feed import READ_INTERVAL_S
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_monitor import commands_during

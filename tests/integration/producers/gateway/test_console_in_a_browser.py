@@ -1,8 +1,7 @@
 """The console in a real browser: journeys of an operator, the policy, accessibility, and what a phone shows."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,51 +10,24 @@ from arq.connections import ArqRedis
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
 from selenium.webdriver.support.wait import WebDriverWait
 
+from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import browser, secret_canaries
+from support.console_browser import WAIT_S, click, drive, press, shown
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_site import UNAVAILABLE
 
-WAIT_S = 30.0
-"""How long a loaded machine may take to show a page."""
 NAME = "分群用户 " * 20 + '<script>alert("x")</script>'
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Chrome]:
-    with browser.browser() as driver:
-        yield driver
-
-
-@pytest.fixture
-def driver(chrome: Chrome) -> Iterator[Chrome]:
-    """A browser without cookies. At the end of a test it has nothing to complain about."""
-    browser.resize(chrome, browser.DESKTOP)
-    browser.complaints(chrome)
-    yield chrome
-    complaints = browser.complaints(chrome)
-    chrome.delete_all_cookies()
-    assert complaints == []
 
 
 @pytest.fixture
 async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
     async with open_gateway(arq_redis, redis_url, namespace) as gateway:
         yield gateway
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Where pictures are written: into the folder that CONSOLE_PICTURES names, so that people can look at them."""
-    folder = Path(os.environ.get("CONSOLE_PICTURES", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 async def several(console: GatewaySite) -> dict[Phase, str]:
@@ -72,26 +44,12 @@ def rows(driver: Chrome) -> list[str]:
     return [str(row.get_attribute("id")) for row in driver.find_elements(By.CSS_SELECTOR, "tbody tr")]
 
 
-def click(driver: Chrome, selector: str) -> None:
-    driver.find_element(By.CSS_SELECTOR, selector).click()
-
-
-def shown(driver: Chrome, selector: str, part: str) -> None:
-    """Waits until an element of the page has a text, whichever page is open at first."""
-    WebDriverWait(driver, WAIT_S).until(text_to_be_present_in_element((By.CSS_SELECTOR, selector), part))
-
-
 def listed(driver: Chrome, *export_ids: str) -> None:
     """Waits until the page lists these exports and no others."""
     wanted = [f"export-{export_id}" for export_id in export_ids]
     WebDriverWait(driver, WAIT_S, ignored_exceptions=[StaleElementReferenceException]).until(
         lambda _: rows(driver) == wanted
     )
-
-
-async def drive(journey: Callable[[], None]) -> None:
-    """Runs what a person does, while the gateway serves in the event loop."""
-    await asyncio.to_thread(journey)
 
 
 async def test_operator_finds_a_failed_export_and_retries_it(
@@ -122,25 +80,57 @@ async def test_operator_finds_a_failed_export_and_retries_it(
 async def test_operator_cancels_an_export_by_keyboard_only(console: GatewaySite, driver: Chrome) -> None:
     export_id = await console.enqueue()
 
-    def press(*keys: str) -> None:
-        driver.switch_to.active_element.send_keys(*keys)
-
     def journey() -> None:
         driver.get(f"{console.url}/console/exports?phase=queued")
-        press("j")
-        press(Keys.ENTER)
+        press(driver, "j")
+        press(driver, Keys.ENTER)
         shown(driver, "h1", "Tag users")
-        press("c")
-        press(Keys.ENTER)
+        press(driver, "c")
+        press(driver, Keys.ENTER)
         shown(driver, "[role=status]", "Cancellation requested")
-        press("ge")
+        press(driver, "ge")
         shown(driver, "h1", "Exports")
-        press("/")
-        press("order=43", Keys.ENTER)
+        press(driver, "/")
+        press(driver, "order=43", Keys.ENTER)
         shown(driver, ".empty", "Nothing matches")
 
     await drive(journey)
     assert await console.site.record(export_id) | {"cancel": ""} != await console.site.record(export_id)
+
+
+async def test_operator_pauses_a_connection_before_maintenance(
+    console: GatewaySite, driver: Chrome, pictures: Path
+) -> None:
+    export_id = await console.enqueue()
+    loop = asyncio.get_running_loop()
+
+    def claimed() -> list[str]:
+        return asyncio.run_coroutine_threadsafe(console.site.ids(), loop).result()
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/connections")
+        click(driver, "tbody th a")
+        shown(driver, "h1", "gio")
+        click(driver, ".actions summary")
+        driver.find_element(By.NAME, "until").send_keys("30m")
+        driver.find_element(By.NAME, "reason").send_keys("maintenance of the platform")
+        click(driver, ".actions details button")
+        shown(driver, "[role=status]", "The connection is paused.")
+        browser.picture(driver, pictures, "connection-paused")
+        assert claimed() == []
+        console.now_s[0] += 60  # the overview and the explanations are read again
+        driver.get(f"{console.url}/console/")
+        shown(driver, "#lead", "Connection gio is paused by anonymous")
+        shown(driver, "#lead", "maintenance of the platform")
+        driver.get(f"{console.url}/console/exports/{export_id}")
+        shown(driver, "#part-why", "maintenance of the platform")
+        driver.get(f"{console.url}/console/connections/gio")
+        click(driver, ".actions .resume button")
+        shown(driver, "[role=status]", "The connection is not paused.")
+
+    await drive(journey)
+    console.site.catch_up()
+    assert await console.site.ids() == [export_id]
 
 
 async def test_open_pages_follow_their_exports(console: GatewaySite, driver: Chrome) -> None:
@@ -234,29 +224,5 @@ async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
             browser.picture(driver, pictures, f"export-{phase}-phone-zh")
             assert not browser.is_wider_than_the_window(driver)
         assert driver.find_element(By.ID, "timeline").text == "时间线"
-
-    await drive(journey)
-
-
-@pytest.mark.parametrize("look", ["lang=en&theme=light", "lang=zh&theme=dark"])
-async def test_rules_of_accessibility_find_nothing(
-    console: GatewaySite, driver: Chrome, pictures: Path, look: str
-) -> None:
-    ids = await several(console)
-    paths = [
-        "",
-        "exports",
-        "exports?connection=none",
-        f"exports/{ids[Phase.FAILED]}",
-        f"exports/{ids[Phase.SUCCEEDED]}",
-    ]
-
-    def journey() -> None:
-        for path in paths:
-            driver.get(f"{console.url}/console/{path}{'&' if '?' in path else '?'}{look}")
-            assert browser.accessibility_findings(driver) == [], path
-        browser.picture(driver, pictures, f"export-{look[5:7]}")
-        driver.get(f"{console.url}/console/failures")
-        browser.picture(driver, pictures, f"failures-{look[5:7]}")
 
     await drive(journey)

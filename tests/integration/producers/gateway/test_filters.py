@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.gateway.openapi import document
+from export_producers.gateway.documents.openapi import document
 from support.gateway_site import REQUEST, GatewaySite, open_gateway
 from support.redis_site import REFUSED
 

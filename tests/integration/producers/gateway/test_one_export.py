@@ -8,7 +8,7 @@ import pytest
 from arq.connections import ArqRedis
 from jsonschema_rs import Draft202012Validator
 
-from export_producers.gateway import openapi
+from export_producers.gateway.documents import openapi
 from export_worker.errors import OperationFailedError, StepError
 from export_worker.lifecycle import transitions
 from export_worker.redis.claims import PlatformSignal

@@ -9,14 +9,14 @@ import pytest
 from aiohttp import web
 from arq.connections import ArqRedis
 
-from export_producers.gateway import auth
 from export_producers.gateway.app import ROUTES as API
-from export_producers.gateway.auth import RateLimit
+from export_producers.gateway.callers import auth
+from export_producers.gateway.callers.auth import RateLimit
+from export_producers.gateway.callers.principals import Role
+from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.calls import CALLS, Call, Reach, name_of
 from export_producers.gateway.context import stream_shares
 from export_producers.gateway.options import NamedKey
-from export_producers.gateway.principals import Role
-from export_producers.gateway.proxy import ProxyOptions
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, Response, open_gateway
 from support.redis_site import MANY, REFUSED
 
@@ -130,11 +130,12 @@ async def test_key_of_another_connection_gets_nothing_of_the_others(
     assert b'"ta"' not in other.body
     expected = {
         Reach.EXPORT: {404},
+        Reach.EVENT: {404},
         Reach.CONNECTION: {403},
         Reach.EVERYTHING: {403},
         Reach.CHECKED: {403} if template == "/v1/exports" and call.action else {200},
     }
-    if template.startswith("/v1/bulk"):
+    if template.startswith(("/v1/bulk", "/v1/triggers", "/v1/sinks", "/v1/events/deliver")):
         expected[Reach.CHECKED] = {404, 422}
     assert other.status in expected[call.reach], other.body
     own = await answer(gateway, route, "admin-of-gio", "gio")

@@ -18,6 +18,7 @@ from export_producers.reads.overview_document import Breaker, Ended, Overview, R
 from export_worker.contract.status import Eta
 from export_worker.contract.worker_record import WorkerRecord
 from export_worker.redis.claims import ConnectionLimits
+from export_worker.redis.outbox import Outbox, Taken
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
 from support.redis_monitor import commands_during
@@ -172,6 +173,14 @@ async def test_sinks_have_their_pending_refused_and_given_up_events(queue_site: 
     assert (hook.type, hook.pending, hook.given_up) == ("webhook", 1, 2)
     assert hook.refused_since == datetime.fromtimestamp(refused_ms / 1000, UTC)
     assert (sinks["stream"].pending, sinks["stream"].refused_since) == (1, None)
+    assert (hook.last_success_at, hook.age_p95_s) == (None, None)
+    outbox = Outbox(queue_site.redis, keys)
+    for age_s in (1.0, 2.0, 60.0):
+        queue_site.later(1.0)
+        await outbox.acknowledge("hook", event_id, Taken(queue_site.now, age_s))
+    hook = (await read(queue_site)).sinks["hook"]
+    assert hook.last_success_at == queue_site.now.replace(microsecond=queue_site.now.microsecond // 1000 * 1000)
+    assert hook.age_p95_s == 2.0
 
 
 async def test_triggers_have_their_lag_and_dead_letters(queue_site: QueueSite) -> None:
@@ -188,6 +197,10 @@ async def test_triggers_have_their_lag_and_dead_letters(queue_site: QueueSite) -
     assert (ready.type, ready.dead_letters) == ("redis-stream", 1)
     assert ready.lag_s is not None
     assert ready.lag_s > 1e9
+    assert ready.last_message_at is None, "no message was read"
+    await redis.xreadgroup("g", "c", {stream: ">"})
+    ready = (await read(queue_site)).triggers["ready"]
+    assert (ready.lag_s, ready.last_message_at) == (0.0, datetime.fromtimestamp(0.001, UTC))
     await redis.delete(stream)
 
 

@@ -300,6 +300,7 @@ async def test_catalog_lists_user_groups_and_refuses_wrong_arguments() -> None:
         ({"token": "t", "group_column": "no_name"}, "group_column"),
         ({"token": "t", "columns": []}, "columns"),
         ({"token": "t", "sql_comment": "; DROP TABLE users"}, "sql_comment"),
+        ({"token": "t", "sql_silence_s": 1800}, "sql_silence_s must exceed the limit in sql_comment"),
         ({"token": "t", "api_prefix": "api/"}, "api_prefix"),
         ({"token": "t", "tokn": "canary-misspelt"}, "tokn"),
         ({"api_key": "line\nend"}, "api_key"),

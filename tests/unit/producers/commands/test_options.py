@@ -4,8 +4,10 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from export_producers.commands.options import SECONDS, Choice, WholeNumber
+from export_worker.cli import cli
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,23 @@ def test_wrong_value_of_an_option_is_answered_in_words(kind: click.ParamType[Any
     with pytest.raises(click.BadParameter) as caught:
         kind.convert(text, None, None)
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["catalog", "gio", "segmets"], "Invalid value for 'RESOURCE': must be one of projects, tags, segments, "),
+        (["catalog", "gio", "segmets"], "not segmets; did you mean segments?"),
+        (["catalog", "gio"], "Missing argument 'RESOURCE'"),
+        (["schema", "opnapi"], "Invalid value for 'DOCUMENT': must be one of request, status, event, config, "),
+        (["schema", "opnapi"], "did you mean openapi?"),
+        (["completion", "fsh"], "Invalid value for 'SHELL': must be one of bash, zsh, fish, not fsh; did you"),
+    ],
+)
+def test_wrong_choice_of_an_argument_names_the_argument(arguments: list[str], message: str) -> None:
+    output = CliRunner().invoke(cli, arguments).output
+    assert message in output
+    assert "{" not in output.partition("Error: ")[2]
 
 
 def test_right_values_of_options_are_converted() -> None:

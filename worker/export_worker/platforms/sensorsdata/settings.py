@@ -3,6 +3,7 @@
 Some defaults are inferred, because no document states them. A connection can change each of them.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -18,6 +19,9 @@ SqlName = Annotated[
     str, Pattern(r"^[^`\x00-\x1f\x7f]{1,256}$", "must have 1 to 256 characters, without ` and control characters")
 ]
 """Name of a table or column. The driver puts it between backticks. A backtick cannot be escaped, so none is allowed."""
+
+_SQL_LIMIT = re.compile(r"MAX_QUERY_EXECUTION_TIME=(\d{1,9})\b")
+"""How a comment limits the time of a query (seconds)."""
 
 
 class SensorsdataSettings(ConnectionSettings):
@@ -77,6 +81,13 @@ class SensorsdataSettings(ConnectionSettings):
             raise ValueError("sensorsdata takes no client_secret; give token or api_key")
         if self.token is None and self.api_key is None:
             raise ValueError("one of token (v2) and api_key (v3) is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _silence_exceeds_the_limit(self) -> Self:
+        limit = _SQL_LIMIT.search(self.sql_comment)
+        if limit and self.sql_silence_s <= int(limit[1]):
+            raise ValueError(f"sql_silence_s must exceed the limit in sql_comment: {limit[1]} (seconds)")
         return self
 
 

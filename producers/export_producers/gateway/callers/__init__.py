@@ -1,0 +1,1 @@
+"""Who calls: keys, people behind a proxy, roles, and who may do what."""

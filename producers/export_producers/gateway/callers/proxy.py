@@ -1,0 +1,58 @@
+"""People whom an authenticating proxy in front of the gateway has identified. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from multidict import CIMultiDictProxy
+
+from export_producers.gateway.callers.principals import Principal, Role
+
+USER_MAX_CHARS = 128
+"""Limit of a user's name. It is longer than every address of mail in practice."""
+EVERY_GROUP = "*"
+"""The group that every user is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """The section `gateway.proxy` of the configuration.
+
+    Args:
+        user_header: The header with the name of the user.
+        groups_header: The header with the groups of the user, separated by commas.
+        trusted: The addresses of the proxy. From other addresses, the headers are ignored.
+        roles: The role of each group, with `*` for all users. A user has the highest of the roles.
+    """
+
+    user_header: str
+    groups_header: str
+    trusted: tuple[IPv4Network | IPv6Network, ...]
+    roles: Mapping[str, Role]
+
+    def trusts(self, address: str | None) -> bool:
+        """Returns whether a connection from an address is one of the proxy."""
+        try:
+            peer = ip_address((address or "").partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(peer, "ipv4_mapped", None)
+        return any((mapped or peer) in network for network in self.trusted)
+
+    def person(self, headers: CIMultiDictProxy[str]) -> Principal | None:
+        """Returns the user of a request from the proxy; None if it names none, several, or one without a role."""
+        names = headers.getall(self.user_header, [])
+        if len(names) != 1 or not is_user_name(names[0].strip()):
+            return None
+        role = self._role(headers.getall(self.groups_header, []))
+        return None if role is None else Principal(names[0].strip(), role, kind="person")
+
+    def _role(self, lines: Sequence[str]) -> Role | None:
+        groups = {group.strip() for line in lines for group in line.split(",")} | {EVERY_GROUP}
+        found = [role for group, role in self.roles.items() if group in groups]
+        return max(found, key=list(Role).index, default=None)
+
+
+def is_user_name(name: str) -> bool:
+    """Returns whether a text can be the name of a user: printable, and not too long."""
+    return 1 <= len(name) <= USER_MAX_CHARS and name.isprintable()

@@ -1,0 +1,1 @@
+"""What the API says and describes: its models and the OpenAPI document."""

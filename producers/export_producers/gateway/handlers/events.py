@@ -1,0 +1,160 @@
+"""The handlers of the routes that list completion events, deliver them now, and test sinks."""
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from export_producers.event_deliveries import deliver_given_up, deliver_now
+from export_producers.event_detail import EventDetail, read_event
+from export_producers.gateway.callers.principals import allowed_connections
+from export_producers.gateway.context import CONTEXT, json_response, limit_of, next_link, query
+from export_producers.gateway.documents.act_schemas import Delivering, DeliveringGivenUp, DeliverOrder, Events
+from export_producers.gateway.handlers.activity import ABOUT
+from export_producers.gateway.handlers.orders import read_order
+from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.sink_events import STATES, EventPage, Position, Which, read_events, sink_types
+from export_producers.sink_tests import SinkTest, send_test
+from export_worker.contract.model import isoformat
+from export_worker.contract.names import unknown_name
+from export_worker.errors import ErrorCode, InvalidRequestError
+from export_worker.redis.replay import Replayed
+
+EVENT = "/v1/events/{event_id}"
+"""The path of one event."""
+
+
+async def events(request: web.Request) -> web.Response:
+    """Returns one page of events in one state."""
+    parameters = query(request, "sink", "state", "limit", "cursor")
+    page = await event_page(request, parameters, limit_of(parameters.get("limit", "50")))
+    answer = Events(deliveries=page.deliveries, next_cursor=page.cursor, total=page.total)
+    return json_response(answer, headers=next_link(request, page.cursor))
+
+
+async def event(request: web.Request) -> web.Response:
+    """Returns one event with its deliveries."""
+    query(request)
+    return json_response(await one_event(request))
+
+
+async def deliver(request: web.Request) -> web.Response:
+    """Delivers an event now."""
+    query(request)
+    replayed = await deliver_one(request)
+    answer = Delivering(event_id=replayed.event_id, export_id=replayed.subject, sinks=list(replayed.sinks))
+    return json_response(answer, status=202)
+
+
+async def deliver_many(request: web.Request) -> web.Response:
+    """Delivers the events that were given up."""
+    query(request)
+    order = await read_order(request, DeliverOrder)
+    return json_response(await deliver_all(request, order), status=202)
+
+
+async def test(request: web.Request) -> web.Response:
+    """Tests a sink with an event."""
+    query(request)
+    result = await test_sink(request)
+    if result.state != "pending":
+        return json_response(result)
+    return json_response(result, status=202, headers={"Location": f"/v1/events/{result.event_id}"})
+
+
+async def event_page(request: web.Request, parameters: Mapping[str, str], limit: int) -> EventPage:
+    """Returns the page of events that the parameters of a query string describe.
+
+    Raises:
+        ProblemError: A parameter is wrong.
+    """
+    wanted = parameters.get("state", "pending")
+    state = next((each for each in STATES if each == wanted), None)
+    if state is None:
+        raise invalid_parameter("state", f"must be one of {', '.join(STATES)}")
+    try:
+        after = Position.of(parameters["cursor"]) if "cursor" in parameters else None
+    except InvalidRequestError as error:
+        raise ProblemError(400, error.code, str(error), errors=error.problems) from None
+    storage, sink = request.app[CONTEXT].queue.storage, parameters.get("sink")
+    types = await sink_types(storage)
+    if sink is not None and sink not in types:
+        raise invalid_parameter("sink", unknown_name("sink", sink, types))
+    which = Which(types if sink is None else {sink: types[sink]}, state, allowed_connections(request))
+    return await read_events(storage, which, limit, after)
+
+
+async def one_event(request: web.Request) -> EventDetail:
+    """Returns the event in the path.
+
+    Raises:
+        ProblemError: It is not kept.
+    """
+    found = await read_event(request.app[CONTEXT].queue.storage, request.match_info["event_id"])
+    if found is None:
+        raise _missing()
+    return found
+
+
+async def deliver_one(request: web.Request) -> Replayed:
+    """Delivers the event in the path now.
+
+    Raises:
+        ProblemError: It is not kept, or no sink gets it.
+    """
+    storage = request.app[CONTEXT].queue.storage
+    replayed = await deliver_now(storage, list(await sink_types(storage)), request.match_info["event_id"])
+    if replayed is None:
+        raise _missing()
+    request[ABOUT].export_id = replayed.subject
+    request[ABOUT].detail["event_id"] = replayed.event_id
+    return replayed
+
+
+async def deliver_all(request: web.Request, order: DeliverOrder) -> DeliveringGivenUp:
+    """Delivers the events that were given up.
+
+    Raises:
+        ProblemError: There is no such sink.
+    """
+    storage = request.app[CONTEXT].queue.storage
+    types = await sink_types(storage)
+    if order.sink is not None:
+        types = {order.sink: _type_of(order.sink, types)}
+    which = Which(types, "given_up", allowed_connections(request))
+    done = await deliver_given_up(storage, which, order.since)
+    about = {"since": isoformat(order.since), "sink": order.sink or "", "delivering": str(done.delivering)}
+    request[ABOUT].detail |= {name: text for name, text in about.items() if text}
+    return DeliveringGivenUp(delivering=done.delivering, expired=done.expired, has_more=done.has_more)
+
+
+async def test_sink(request: web.Request) -> SinkTest:
+    """Tests the sink in the path.
+
+    Raises:
+        ProblemError: There is no such sink.
+    """
+    storage, sink = request.app[CONTEXT].queue.storage, request.match_info["sink"]
+    _type_of(sink, await sink_types(storage))
+    result = await send_test(storage, sink)
+    request[ABOUT].detail |= {"sink": sink, "state": result.state}
+    return result
+
+
+def _type_of(sink: str, types: Mapping[str, str]) -> str:
+    if sink not in types:
+        raise ProblemError(404, ErrorCode.NOT_FOUND, unknown_name("sink", sink, types))
+    return types[sink]
+
+
+def _missing() -> ProblemError:
+    detail = "there is no such event: the id is wrong, its retention has ended, or no sink gets it"
+    return ProblemError(404, ErrorCode.NOT_FOUND, detail)
+
+
+ROUTES = [
+    web.get("/v1/events", events),
+    web.post("/v1/events/deliver", deliver_many),
+    web.get(EVENT, event),
+    web.post(f"{EVENT}/deliver", deliver),
+    web.post("/v1/sinks/{sink}/test", test),
+]

@@ -1,0 +1,78 @@
+"""The handlers of what concerns no single export."""
+
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from export_producers.gateway.callers.principals import allowed_connections, require
+from export_producers.gateway.context import CONTEXT, GatewayContext, json_response, query
+from export_producers.gateway.problems import invalid_parameter
+from export_producers.reads.stats import DAYS_MAX, empty_hours, summed, too_long
+from export_producers.reads.stats_document import Stats
+from export_producers.reads.workers import Fleet, fleet_of
+from export_worker.contract.durations import BUCKETS_S
+
+STATS_PERIOD = timedelta(days=1)
+"""What statistics cover unless a request sets `from`."""
+FIRST_YEAR, LAST_YEAR = 2000, 3000
+"""Times outside of these years are refused, because sums with them can leave the range of `datetime`."""
+
+
+async def overview(request: web.Request) -> web.Response:
+    """Returns the state of everything. Redis is read once a second at most."""
+    query(request)
+    state, allowed = await request.app[CONTEXT].overview.get(), allowed_connections(request)
+    return json_response(state if allowed is None else state.of_connections(allowed))
+
+
+async def workers(request: web.Request) -> web.Response:
+    """Returns the workers and the queue. Redis is read once a second at most."""
+    query(request)
+    return json_response(await read_fleet(request.app[CONTEXT], allowed_connections(request)))
+
+
+async def read_fleet(context: GatewayContext, allowed: frozenset[str] | None) -> Fleet:
+    """Returns the workers and the queue as a caller sees them who may see only these connections; None for all."""
+    overview, found = await context.overview.get(), await context.workers.get()
+    return fleet_of(overview, found if allowed is None else [worker.of_connections(allowed) for worker in found])
+
+
+async def stats(request: web.Request) -> web.Response:
+    """Returns what ended in each hour, of one connection or of all together."""
+    parameters = query(request, "connection", "from", "to", "step")
+    connection = parameters.get("connection")
+    if connection == "":
+        raise invalid_parameter("connection", "must not be empty")
+    if parameters.get("step", "hour") != "hour":
+        raise invalid_parameter("step", "must be hour")
+    first, last = _period(parameters.get("from"), parameters.get("to"))
+    if connection is None:
+        allowed = allowed_connections(request)
+        names = None if allowed is None else sorted(allowed)
+    else:
+        require(request, connection)
+        names = [connection]
+    series = await request.app[CONTEXT].queue.reads.stats(names, first, last)
+    hours = summed(list(series.values()) or [empty_hours(first, last)])
+    return json_response(Stats(connection=connection, buckets_s=list(BUCKETS_S), hours=hours))
+
+
+def _period(first: str | None, last: str | None) -> tuple[datetime, datetime]:
+    end = datetime.now(UTC) if last is None else _moment("to", last)
+    start = end - STATS_PERIOD if first is None else _moment("from", first)
+    if start > end or too_long(start, end):
+        raise invalid_parameter("from", f"must be before `to`, and at most {DAYS_MAX} days earlier")
+    return start, end
+
+
+def _moment(name: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise invalid_parameter(name, "must be a date and time such as 2026-11-22T03:00:00Z")
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+ROUTES = [web.get("/v1/overview", overview), web.get("/v1/workers", workers), web.get("/v1/stats", stats)]
