@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from export_producers.console import (
+    about,
     activity,
     bulk,
     connections,
@@ -14,10 +15,12 @@ from export_producers.console import (
     export,
     exports,
     failures,
+    keys,
     login,
     new_export,
     overview,
     triggers,
+    workers,
 )
 from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
@@ -47,8 +50,11 @@ ROUTES = [
     *events.ROUTES,
     *triggers.ROUTES,
     *connections.ROUTES,
+    *workers.ROUTES,
     *activity.ROUTES,
+    *about.ROUTES,
     *new_export.ROUTES,
+    *keys.ROUTES,
 ]
 """The pages and forms. `PAGES` in `gateway/calls.py` states for each of them which role it needs."""
 
@@ -63,7 +69,7 @@ def console_app(context: GatewayContext) -> web.Application:
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
-    app[LIVE_PAGES] = LivePages()
+    app[LIVE_PAGES] = LivePages(context)
     app[NUMBERS] = shared_numbers(context)
     app.add_routes([*ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)

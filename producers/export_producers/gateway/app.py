@@ -22,6 +22,7 @@ from export_producers.gateway.handlers import (
     events,
     exports,
     failures,
+    installation,
     me,
     one_export,
     overviews,
@@ -55,6 +56,7 @@ ROUTES = [
     *events.ROUTES,
     *dead_letters.ROUTES,
     *activity.ROUTES,
+    *installation.ROUTES,
     *me.ROUTES,
 ]
 """The calls of the API. `calls.py` states for each of them which role it needs."""

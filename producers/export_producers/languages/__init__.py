@@ -3,14 +3,13 @@
 The files of `console` are for the pages, one file for a page. Both languages have the same keys and arguments.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from export_producers.choices import LANGUAGES, Language
+from export_producers.choices import Language
 from export_producers.durations import in_units
 
 
@@ -43,6 +42,11 @@ def duration(language: Language, seconds: float) -> str:
     return _in_units(language, round(seconds), 2)
 
 
+def short(language: Language, seconds: float) -> str:
+    """Returns a duration with its largest unit only, e.g. `185` as `3 min`."""
+    return _in_units(language, int(seconds), 1)
+
+
 def age(language: Language, seconds: float) -> str:
     """Returns how long ago something was, e.g. `3 min ago`; with a negative number how far ahead: `in 3 min`."""
     key = "age.ahead" if seconds <= -1 else "age.ago"
@@ -52,14 +56,3 @@ def age(language: Language, seconds: float) -> str:
 def _in_units(language: Language, seconds: int, most: int) -> str:
     parts = in_units(seconds, most)
     return " ".join(text(language, f"unit.{unit}", count=count) for count, unit in parts)
-
-
-def preferred(*wishes: str | None) -> Language:
-    """Returns the first language that a wish names and that we have; English if there is none.
-
-    Args:
-        wishes: Each one language, or several, the preferred one first: `zh_CN.UTF-8` or `zh-CN,zh;q=0.9,en;q=0.8`.
-    """
-    tags = [tag.strip().lower() for wish in wishes if wish for tag in wish.split(",")]
-    known: dict[str, Language] = {language: language for language in LANGUAGES}
-    return next((known[name] for tag in tags if (name := re.split(r"[-_.;@]", tag)[0]) in known), "en")

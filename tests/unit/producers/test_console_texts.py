@@ -33,6 +33,7 @@ PREFIXES = (
     "frame.theme_",
     "group.",
     "kind.",
+    "level.",
     "nav.",
     "overview.failing_",
     "phase.",

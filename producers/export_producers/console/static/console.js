@@ -64,7 +64,7 @@ function morph(old, fresh) {
 
 function changePart(id, html) {
   const old = document.getElementById(id);
-  if (!old) return;
+  if (!old || !html) return;
   const range = document.createRange();
   range.selectNode(old);
   const fresh = range.createContextualFragment(html).firstElementChild;
@@ -75,24 +75,25 @@ function changePart(id, html) {
   showDue();
 }
 
+const added = new Set();
+
 function showNew(ids) {
   const link = document.getElementById("new");
-  const count = ids.filter((id) => id.startsWith("export-") && !document.getElementById(id)).length;
-  if (!link || !count) return;
-  link.textContent = link.dataset.text.replace("{count}", Number(link.dataset.count ?? 0) + count);
-  link.dataset.count = Number(link.dataset.count ?? 0) + count;
+  for (const id of ids) if (id.startsWith("export-") && !document.getElementById(id)) added.add(id);
+  if (!link || !added.size) return;
+  link.textContent = link.dataset.text.replace("{count}", added.size);
   link.hidden = false;
 }
 
 function follow() {
   if (!main.dataset.live || source || paused || document.hidden) return;
   source = new EventSource(main.dataset.live);
-  const known = new Set();
+  let isFirst = true;
   source.addEventListener("parts", (event) => {
     const parts = JSON.parse(event.data);
     for (const [id, html] of Object.entries(parts)) changePart(id, html);
-    showNew(Object.keys(parts).filter((id) => !known.has(id)));
-    Object.keys(parts).forEach((id) => known.add(id));
+    showNew(Object.keys(parts).filter((id) => isFirst || !parts[id]));
+    isFirst = false;
     showState("live");
   });
   source.addEventListener("away", () => showState("away"));
@@ -106,6 +107,36 @@ function leave() {
 document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
 addEventListener("pagehide", leave);
 
+// Views: addresses of this page that the visitor has named. Only this browser keeps them.
+
+const keeper = document.querySelector("form[data-keep]");
+const views = document.querySelector("[data-views]");
+
+function showViews(change) {
+  const key = `views ${location.pathname}`;
+  const kept = JSON.parse(localStorage.getItem(key) ?? "{}");
+  if (change) localStorage.setItem(key, JSON.stringify(change(kept)));
+  views.querySelectorAll(".kept").forEach((each) => each.remove());
+  for (const [name, search] of Object.entries(kept)) {
+    const item = views.appendChild(document.createElement("li"));
+    item.className = "kept";
+    const link = item.appendChild(document.createElement("a"));
+    Object.assign(link, { href: location.pathname + search, textContent: name });
+    if (search === location.search) link.setAttribute("aria-current", "true");
+  }
+}
+
+keeper?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = keeper.elements.name.value.trim();
+  showViews((kept) => {
+    if (event.submitter.name !== "remove") return Object.assign(kept, { [name]: location.search });
+    for (const each of Object.keys(kept)) if (kept[each] === location.search) delete kept[each];
+    return kept;
+  });
+});
+if (views) showViews();
+
 // Keys
 
 const pages = {
@@ -115,6 +146,7 @@ const pages = {
   v: "/console/events",
   t: "/console/triggers",
   c: "/console/connections",
+  w: "/console/workers",
   a: "/console/activity",
 };
 let leader = false;
@@ -135,12 +167,13 @@ function moveBy(step) {
 function openForm(action) {
   const form = document.querySelector(`form[action$="/${action}"]`);
   const details = form?.closest("details");
-  if (!details) return document.querySelector(`button[name=action][value=${action}]`)?.click();
+  if (!details) return document.querySelector(`button[value=${action}], [data-act=${action}]`)?.click();
   details.open = true;
   details.querySelector("button").focus();
 }
 
 const commands = {
+  "?": () => document.getElementById("help")?.showModal(),
   "/": () => document.getElementById("q")?.focus(),
   "j": () => moveBy(1),
   "k": () => moveBy(-1),
@@ -162,6 +195,9 @@ function isTyping(target) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.activeElement.blur();
+  if (event.key === "Enter" && event.target.classList.contains("copied")) copy(event.target);
+  if (root.dataset.keys === "off" || document.querySelector("dialog[open]")) return;
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   if (leader && pages[event.key]) {
     event.preventDefault();
@@ -173,8 +209,6 @@ document.addEventListener("keydown", (event) => {
   } else if (commands[event.key]) {
     event.preventDefault();
     commands[event.key]();
-  } else if (event.key === "Enter" && event.target.classList.contains("copied")) {
-    copy(event.target);
   }
   leader = false;
 });

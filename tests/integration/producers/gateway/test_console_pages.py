@@ -15,6 +15,7 @@ from arq.connections import ArqRedis
 from yarl import URL
 
 from export_producers.console.access import PAGE_HEADERS
+from export_producers.console.preferences import CHOICES
 from export_producers.console.sessions import form_token
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, Call, Reach
@@ -34,6 +35,7 @@ KEYS = (
 COOKIE = "a-cookie-of-the-visitor"
 FORMS = [row for row in PAGES if row.startswith("POST ") and row.rpartition("/")[2] not in {"login", "logout"}]
 LOOKS = [row for row in PAGES if row.startswith("GET ") and row != "GET /console/login"]
+PREFERENCES = "|".join(CHOICES)
 LINKS_MAX = 400
 """Addresses that a crawl visits at most, so that links that never end are found."""
 
@@ -112,7 +114,7 @@ async def crawl(console: GatewaySite, paths: list[str], language: str) -> AsyncI
     while waiting:
         path = waiting.pop(0)
         place = urlsplit(path)
-        if f"{place.path}?{sorted(place.query.split('&'))}" in seen or re.search(r"[?&](lang|theme|clock)=", path):
+        if f"{place.path}?{sorted(place.query.split('&'))}" in seen or re.search(f"[?&]({PREFERENCES})=", path):
             continue
         seen.add(f"{place.path}?{sorted(place.query.split('&'))}")
         assert len(seen) <= LINKS_MAX, path
@@ -130,7 +132,8 @@ async def test_every_page_with_hostile_names_is_whole_and_shows_them_as_text(
     visited = 0
     async for path, response in crawl(console, world.paths(), language):
         text = response.body.decode()
-        assert response.status == 200, (path, text)
+        # A worker may report an export that does not exist.
+        assert response.status == (404 if "%3Cscript" in urlsplit(path).path else 200), (path, text)
         visited += 1
         if not path.startswith("/console/"):
             continue
@@ -166,7 +169,7 @@ async def test_each_form_is_taken_from_its_least_role_and_the_roles_above(shared
         path = world.path(row.removeprefix("POST "))
         response = await shared.call("POST", path, data=form, headers=by(role), allow_redirects=False)
         assert (response.status in {401, 403}) is not role.includes(PAGES[row].role), (role, response.body)
-        # This gateway has no configuration, so it has no templates of triggers.
+        # This gateway has no configuration, so it has no templates of triggers and no doctor.
         assert response.status < 500 or response.status == 501, response.body
 
 

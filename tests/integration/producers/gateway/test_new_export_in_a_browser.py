@@ -138,12 +138,12 @@ async def test_form_fits_a_phone(console: GatewaySite, driver: Chrome, pictures:
             driver.get(f"{console.url}/console/{SEGMENTS}&lang=zh")
             browser.picture(driver, pictures, f"new-phone-{size[0]}")
             find(driver, "export-segment_id")
-            assert not browser.is_wider_than_the_window(driver)
+            assert browser.parts_beyond_the_window(driver) == []
             browser.picture(driver, pictures, f"new-found-phone-{size[0]}")
             click(driver, ".options button")
             enter(driver, "export-project_id", "WlGk4Daj")
             press(driver, "check")
             shown(driver, "#checked", "请求有效")
-            assert not browser.is_wider_than_the_window(driver)
+            assert browser.parts_beyond_the_window(driver) == []
 
     await drive(journey)
