@@ -36,6 +36,8 @@ from support.documents import (
 from support.paths import ROOT
 
 README_LINES_MAX = 200
+PICTURE_BYTES_MAX = 150_000
+"""A clone fetches every version of a picture."""
 LINES_WITHOUT_CONTENTS_MAX = 150
 """A longer document has a table of contents, because its readers look for one section."""
 IN_ENGLISH = "\uff08\u82f1\u6587\uff09"
@@ -72,6 +74,17 @@ def test_readme_is_short() -> None:
     assert len(read("README.md").splitlines()) <= README_LINES_MAX
 
 
+@pytest.mark.parametrize(("path", "suffix"), [("README.md", ".png"), ("worker/README.zh.md", ".zh.png")])
+def test_readme_shows_two_small_pictures_of_the_console(path: str, suffix: str) -> None:
+    shown = re.findall(r"^!\[.+\]\((?:\.\./)?(producers/pictures/console-\w+(\.zh)?\.png)\)$", read(path), re.MULTILINE)
+    assert len(shown) == 2
+    for name, _ in shown:
+        picture = (ROOT / name).read_bytes()
+        assert name.endswith(suffix)
+        assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+        assert len(picture) <= PICTURE_BYTES_MAX
+
+
 def test_chinese_readme_has_the_same_code_blocks() -> None:
     fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
     found = fenced.findall(read("README.md"))
@@ -94,7 +107,8 @@ def test_chinese_readme_has_the_same_commands(pattern: str) -> None:
 
 def test_chinese_readme_links_to_the_same_pages_and_marks_english_ones() -> None:
     def pages(path: str) -> list[Path]:
-        return [(ROOT / path).parent.joinpath(target).resolve() for target, _ in links(path) if target]
+        targets = [target for target, _ in links(path) if target and not target.endswith(".png")]
+        return [(ROOT / path).parent.joinpath(target).resolve() for target in targets]
 
     chinese, english = "worker/README.zh.md", "README.md"
     other = {ROOT / chinese, ROOT / english}

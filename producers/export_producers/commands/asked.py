@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from export_producers.choices import Language
+from export_producers.languages import texts
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
 
@@ -13,11 +15,17 @@ _DEFAULTS = {"compression": "none"}
 """Values that a request has although its caller did not set them."""
 
 
-def subject(status: Status) -> str:
+def subject(status: Status, language: Language = "en") -> str:
     """Returns what is exported, such as `segment qgQMXnD3`. Empty if the worker that wrote the status is older."""
     fields = _section(status, "export")
     names = [name for name in fields if name.endswith(_SUBJECT_ENDS) and name not in _NO_SUBJECT]
-    return clean(", ".join(f"{name.rpartition('_')[0]} {_text(fields[name])}" for name in names))
+    return clean(", ".join(f"{_named(name, language)} {_text(fields[name])}" for name in names))
+
+
+def _named(field: str, language: Language) -> str:
+    """Returns what a field names, such as `segment` for `segment_id`."""
+    name = field.rpartition("_")[0]
+    return texts(language).get(f"subject.{name}", name)
 
 
 def asked(status: Status) -> Iterator[tuple[str, str]]:

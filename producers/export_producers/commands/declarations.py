@@ -28,6 +28,7 @@ CONNECTIONS = "export_producers.commands.connections"
 )
 @click.option("--wait", is_flag=True, help="Show progress until the export ends.")
 @click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
+@options.language
 @options.as_json
 def enqueue() -> None:
     """Request the export that FILE describes as JSON. If FILE is -, the request is read from standard input.
@@ -40,6 +41,7 @@ def enqueue() -> None:
 @options.export_id
 @click.option("--timeline", is_flag=True, help="Also show every transition.")
 @click.option("--deliveries", is_flag=True, help="Also show every completion event with every sink.")
+@options.language
 @options.as_json
 def status() -> None:
     """Show the status of the export EXPORT_ID."""
@@ -60,6 +62,7 @@ def status() -> None:
     show_default=True,
     help="Maximum number of exports.",
 )
+@options.language
 @options.as_json
 def list_() -> None:
     """List exports, newest first. The exports in phase failed are the dead letters."""
@@ -67,6 +70,7 @@ def list_() -> None:
 
 @runs(f"{LISTING}:failures")
 @options.filters
+@options.language
 @options.as_json
 def failures() -> None:
     """Show why exports have failed: the failed exports in groups by cause, the largest first.
@@ -76,6 +80,7 @@ def failures() -> None:
 
 
 @runs(f"{OVERVIEW}:overview")
+@options.language
 @options.as_json
 def overview() -> None:
     """Show the state of everything: exports, connections, queue, workers, sinks, triggers and Redis."""
@@ -83,6 +88,7 @@ def overview() -> None:
 
 @runs(f"{EXPORTS}:watch")
 @options.export_id
+@options.language
 @options.as_json
 def watch() -> None:
     """Follow the export EXPORT_ID until it ends."""

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.cells import set_cell_size
 
+from export_producers.choices import Language
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.dry_run import print_dry_run
 from export_producers.commands.following import following
@@ -33,6 +35,7 @@ def enqueue(
     dry_run: bool,
     wait: bool,
     timeout_s: float | None,
+    language: Language,
     as_json: bool,
 ) -> None:
     """See `declarations.enqueue`."""
@@ -57,7 +60,7 @@ def enqueue(
             if not wait:
                 return None
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
-                return await follow(statuses, timeout_s=timeout_s, show=not as_json)
+                return await follow(statuses, timeout_s=timeout_s, language=None if as_json else language)
 
     status = interrupts.run(
         run(), lambda: interrupts.continues(accepted.export_id) if accepted else interrupts.MAY_BE_ACCEPTED
@@ -122,16 +125,16 @@ def _read(path: Path) -> bytes:
         return file.read(REQUEST_MAX_BYTES + 1)
 
 
-async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, show: bool) -> Status:
+async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, language: Language | None) -> Status:
     """Shows each status until the last one, or until the timeout.
 
     Args:
-        show: Print the statuses.
+        language: That of the statuses; None to print nothing.
 
     Returns:
         The last status.
     """
-    with _display(show=show) as display:
+    with _display(language) as display:
         # The timeout starts after the first status. So even the shortest timeout returns a status.
         last = await anext(statuses)
         display(last)
@@ -143,20 +146,22 @@ async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, sh
 
 
 @contextmanager
-def _display(*, show: bool) -> Iterator[Callable[[Status], None]]:
+def _display(language: Language | None) -> Iterator[Callable[[Status], None]]:
     """Yields a function that shows a status: in a terminal in place of the one before, else in a new line each time."""
     console = rendering.console()
-    if not show:
+    if language is None:
         yield lambda _: None
     elif not rendering.redraws(console):
-        yield lambda status: click.echo(rendering.line(status))
+        yield lambda status: click.echo(rendering.line(status, language))
     else:
-        with following(console) as show_in_place:
+        with following(console, language) as show_in_place:
             yield show_in_place
 
 
 @click.pass_obj
-def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, deliveries: bool, as_json: bool) -> None:
+def status(
+    open_queue: OpenQueue, *, export_id: str, timeline: bool, deliveries: bool, language: Language, as_json: bool
+) -> None:
     """See `declarations.status`."""
 
     async def run() -> tuple[Status, list[dict[str, Any]], list[Delivery]]:
@@ -173,12 +178,13 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, deliveries:
         click.echo(dumps(document))
         return
     console = rendering.console()
-    console.print(rendering.details(found))
+    console.print(rendering.details(found, language=language))
     if console.is_terminal and entries:
-        console.print(rendering.Timeline(entries))
+        console.print(rendering.Timeline(entries, language))
         entries = []
     for entry in entries:
-        click.echo(clean(f"{entry['at']}  {entry['phase']:<12}  {entry['note']}"))
+        phase = set_cell_size(rendering.phase_name(entry["phase"], language), rendering.PHASE_WIDTH)
+        click.echo(clean(f"{entry['at']}  {phase}  {entry['note']}"))
     for each in sent:
         click.echo(rendering.delivery(each))
     if deliveries and not sent:
@@ -186,13 +192,13 @@ def status(open_queue: OpenQueue, *, export_id: str, timeline: bool, deliveries:
 
 
 @click.pass_obj
-def watch(open_queue: OpenQueue, *, export_id: str, as_json: bool) -> None:
+def watch(open_queue: OpenQueue, *, export_id: str, language: Language, as_json: bool) -> None:
     """See `declarations.watch`."""
 
     async def run() -> Status | None:
         async with open_queue() as queue, aclosing(queue.watch(export_id)) as statuses:
             if not as_json:
-                return await follow(statuses, timeout_s=None, show=True)
+                return await follow(statuses, timeout_s=None, language=language)
             last = None
             async for last in statuses:
                 click.echo(rendering.document(last))

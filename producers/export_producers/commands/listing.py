@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from export_producers.choices import LIST_MAX, OPEN
+from export_producers.choices import LIST_MAX, OPEN, Language
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
+from export_producers.languages import text
 from export_producers.reads.failures import read_failures
 from export_producers.reads.failures_document import Failures
+from export_producers.reasons import fix
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
@@ -36,6 +38,7 @@ def list_(
     requested_by: str | None,
     search: str | None,
     limit: int,
+    language: Language,
     as_json: bool,
 ) -> None:
     """See `declarations.list_`."""
@@ -64,7 +67,7 @@ def list_(
     if as_json:
         click.echo(dumps([item.model_dump(mode="json") for item in found]))
     elif found:
-        rendering.console().print(rendering.table(found))
+        rendering.console().print(rendering.table(found, language))
         if total is not None and total > limit:
             click.echo(f"the newest {limit} of {total} exports; --limit shows more", err=True)
     else:
@@ -79,6 +82,7 @@ def failures(
     connection: str | None,
     kind: str | None,
     since: datetime | None,
+    language: Language,
     as_json: bool,
 ) -> None:
     """See `declarations.failures`."""
@@ -94,25 +98,32 @@ def failures(
     if as_json:
         click.echo(rendering.document(found))
         return
-    for line in failure_lines(found):
+    for line in failure_lines(found, language):
         click.echo(clean(line))
     if not found.groups:
         click.echo(clean(f"no failed exports{described(where)}"))
 
 
-def failure_lines(found: Failures) -> Iterator[str]:
-    """Yields the lines about the causes of failures: two for each."""
+def failure_lines(found: Failures, language: Language = "en") -> Iterator[str]:
+    """Yields the lines about the causes of failures: three for each, the last one with what to do."""
     for group in found.groups:
-        step = f" in step {group.step}" if group.step else ""
-        yield f"{group.count:>7} {group.code} on {group.connection}{step}: {group.kind}"
-        hopeless = f"; a retry alone cannot help {group.hopeless}" if group.hopeless else ""
-        yield f"        {group.message}  (last {isoformat(group.last_at)}, e.g. {group.export_ids[0]}{hopeless})"
+        step = {"step": group.step} if group.step else {}
+        names = {"code": group.code, "connection": group.connection, "kind": group.kind}
+        key = "cause.line_of_step" if step else "cause.line"
+        yield text(language, key, count=f"{group.count:>7}", **names, **step)
+        hopeless = {"hopeless": group.hopeless} if group.hopeless else {}
+        key = "cause.detail_hopeless" if hopeless else "cause.detail"
+        example = {"last_at": isoformat(group.last_at), "example": group.export_ids[0]}
+        yield "        " + text(language, key, message=group.message, **example, **hopeless)
+        yield "        " + fix(group.code, language)
     if found.groups_left_out:
-        yield f"{found.groups_left_out} smaller groups are left out"
+        yield text(language, "cause.left_out", count=found.groups_left_out)
     if found.searched_until is not None:
-        total = "" if found.total is None else f" of {found.total}"
-        count = sum(group.count for group in found.groups)
-        yield f"these are {count}{total}; older ones, before {isoformat(found.searched_until)}, were not read"
+        counts = {"count": sum(group.count for group in found.groups), "until": isoformat(found.searched_until)}
+        if found.total is None:
+            yield text(language, "cause.searched", **counts)
+        else:
+            yield text(language, "cause.searched_of", total=found.total, **counts)
 
 
 async def matching(queue: ExportQueue, where: ExportFilter, limit: int | None = None) -> AsyncIterator[Status]:

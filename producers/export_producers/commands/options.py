@@ -10,6 +10,7 @@ import click
 
 from export_producers.choices import LANGUAGES
 from export_producers.commands import completion
+from export_producers.language_choice import preferred
 from export_producers.moments import since, until
 from export_worker.contract.names import did_you_mean
 
@@ -100,8 +101,7 @@ def moment(_: click.Context, option: click.Parameter, value: str | None) -> date
 
 def language_of_environment() -> str:
     """Returns the language of messages that the environment requests, if we have it; else English."""
-    wish = next(filter(None, (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
-    return next((language for language in LANGUAGES if wish.startswith(language)), LANGUAGES[0])
+    return preferred(next(filter(None, (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))), None))
 
 
 TEXT = _Text()
@@ -116,7 +116,7 @@ optional_export_id = click.argument("export_id", type=TEXT, required=False, shel
 language = click.option(
     "--lang",
     "language",
-    type=click.Choice(LANGUAGES),
+    type=Choice(LANGUAGES),
     default=language_of_environment,
     help="The language of the text. [default: that of LANG if it exists, else en]",
 )

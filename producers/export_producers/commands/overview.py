@@ -1,24 +1,28 @@
 """The command overview."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from export_producers.choices import Language
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue
-from export_producers.durations import age, duration, short
+from export_producers.console.overview_views import sentences
+from export_producers.console.views import say
+from export_producers.languages import duration, short, text
 from export_producers.reads.overview_document import ConnectionOverview, Overview, RedisOverview
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean
 
-COLUMNS = ("CONNECTION", "PLATFORM", "OPEN", "SLOTS", "WAITING", "LAST HOUR", "MEDIAN", "OLDEST", "STATE")
+COLUMNS = ("connection", "platform", "open", "slots", "waiting", "last_hour", "median", "oldest", "state")
 
 
 @click.pass_obj
-def overview(open_queue: OpenQueue, *, as_json: bool) -> None:
+def overview(open_queue: OpenQueue, *, language: Language, as_json: bool) -> None:
     """See `declarations.overview`."""
 
     async def run() -> Overview:
@@ -30,86 +34,117 @@ def overview(open_queue: OpenQueue, *, as_json: bool) -> None:
         click.echo(rendering.document(found))
         return
     console = rendering.console()
-    for line in head(found):
+    for line in head(found, language):
         console.print(Text(clean(line)))
     if found.connections:
-        console.print(_table(found))
-    for line in parts(found):
+        console.print(_table(found, language))
+    for line in parts(found, language):
         console.print(Text(clean(line)))
 
 
-def head(found: Overview) -> Iterator[str]:
-    """Yields the lines about all exports and the queue."""
-    counts = ", ".join(f"{count} {phase}" for phase, count in found.phases.items() if count)
-    yield f"exports: {counts or 'none'}"
+def head(found: Overview, language: Language = "en") -> Iterator[str]:
+    """Yields what an operator must know, as the page does, and the lines about all exports and the queue."""
+    yield from (say(language, each) for each in sentences(found))
+    counts = [f"{count} {rendering.phase_name(phase, language)}" for phase, count in found.phases.items() if count]
+    yield text(language, "summary.exports", counts=", ".join(counts) or text(language, "summary.none"))
     for role, queue in found.queue.items():
-        since = f", the first for {duration(queue.oldest_due_age_s)}" if queue.due else ""
-        yield f"{role} steps: {queue.due} due{since}"
+        facts: dict[str, Any] = {"role": _role(role, language), "due": queue.due}
+        if queue.due:
+            span = duration(language, queue.oldest_due_age_s)
+            yield text(language, "summary.steps_since", span=span, **facts)
+        else:
+            yield text(language, "summary.steps", **facts)
     if not found.complete:
-        yield "The numbers of connections are incomplete: a worker is indexing the exports of an earlier version."
+        yield text(language, "summary.incomplete")
 
 
-def _table(found: Overview) -> Table:
+def _role(role: str, language: Language) -> str:
+    return text(language, f"role.{role}").lower() if role in {"control", "transfer"} else role
+
+
+def _table(found: Overview, language: Language) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in COLUMNS:
-        grid.add_column(column, overflow="fold")
+        grid.add_column(text(language, f"column.{column}"), overflow="fold")
     for name, connection in found.connections.items():
-        grid.add_row(*map(Text, map(clean, row(name, connection, found.now))))
+        grid.add_row(*map(Text, map(clean, row(name, connection, found.now, language))))
     return grid
 
 
-def row(name: str, connection: ConnectionOverview, now: datetime) -> list[str]:
+def row(name: str, connection: ConnectionOverview, now: datetime, language: Language = "en") -> list[str]:
     """Returns the cells of one connection."""
-    slots, hour = connection.slots, connection.last_hour
-    medians = (f"{kind.rpartition('.')[2]} {short(each.p50)}" for kind, each in connection.durations.items())
+    slots, hour, oldest = connection.slots, connection.last_hour, connection.oldest_open_at
+    medians = (f"{kind.rpartition('.')[2]} {short(language, each.p50)}" for kind, each in connection.durations.items())
+    ended = "summary.ended_failed" if hour.failed else "summary.ended"
     return [
         name,
-        connection.platform or "not configured",
+        connection.platform or text(language, "summary.not_configured"),
         str(connection.open),
         f"{slots.used}/{'?' if slots.limit is None else slots.limit}",
         str(connection.waiting + connection.transfers_waiting),
-        f"{hour.ended} ended" + (f", {hour.failed} failed" if hour.failed else ""),
+        text(language, ended, ended=hour.ended, failed=hour.failed),
         ", ".join(medians),
-        "" if connection.oldest_open_at is None else age(connection.oldest_open_at, now),
-        "; ".join(_pauses(connection, now)) or "ok",
+        "" if oldest is None else rendering.how_long_ago(oldest, now, language),
+        "; ".join(_pauses(connection, now, language)) or text(language, "summary.ok"),
     ]
 
 
-def _pauses(connection: ConnectionOverview, now: datetime) -> Iterator[str]:
+def _pauses(connection: ConnectionOverview, now: datetime, language: Language) -> Iterator[str]:
     if (pause := connection.pause) is not None:
-        until = "" if pause.until is None else f" until {isoformat(pause.until)}"
-        yield f"paused by an operator{until}" + (f" ({pause.reason})" if pause.reason else "")
+        until = {} if pause.until is None else {"until": isoformat(pause.until)}
+        held = text(language, "summary.held_until" if until else "summary.held", **until)
+        yield held + (f" ({pause.reason})" if pause.reason else "")
     for kind, breaker in connection.breaker:
         if breaker is not None and breaker.until is not None and breaker.until > now:
-            calls = "paused" if kind == "platform" else f"failing {kind}s paused"
-            yield f"{calls} until {isoformat(breaker.until)} after {breaker.failures} failures"
+            facts: dict[str, Any] = {"until": isoformat(breaker.until), "failures": breaker.failures}
+            if kind == "platform":
+                yield text(language, "summary.paused", **facts)
+            else:
+                yield text(language, "summary.failing", kind=text(language, f"word.{kind}"), **facts)
 
 
-def parts(found: Overview) -> Iterator[str]:
+def parts(found: Overview, language: Language = "en") -> Iterator[str]:
     """Yields the lines about workers, sinks, triggers and Redis."""
     if not found.workers:
-        yield "workers: none is running; start one with: export-worker run"
+        yield text(language, "summary.no_worker")
     for worker in found.workers:
-        steps = ", ".join(f"{count} {role} steps" for role, count in sorted(worker.steps.items()))
-        problems = _suffix(f"cannot use the store of {name}: {why}" for name, why in worker.store_problems.items())
-        yield f"worker {worker.id} ({worker.version}): {steps or 'no role'}{problems}"
+        steps = [
+            text(language, "summary.worker_steps", count=count, role=_role(role, language))
+            for role, count in sorted(worker.steps.items())
+        ]
+        problems = (text(language, "summary.store", name=name, why=why) for name, why in worker.store_problems.items())
+        does = ", ".join(steps) or text(language, "summary.no_role")
+        yield text(language, "summary.worker", id=worker.id, version=worker.version, steps=does) + "".join(problems)
     for name, sink in found.sinks.items():
-        refused = "" if sink.refused_since is None else f", refused since {isoformat(sink.refused_since)}"
-        yield f"sink {name} ({sink.type}): {sink.pending} events pending{refused}, {sink.given_up} given up"
+        facts: dict[str, Any] = {
+            "name": name,
+            "type": sink.type,
+            "pending": sink.pending,
+            "given_up": sink.given_up,
+        }
+        if sink.refused_since is None:
+            yield text(language, "summary.sink", **facts)
+        else:
+            yield text(language, "summary.sink_refused", since=isoformat(sink.refused_since), **facts)
     for name, trigger in found.triggers.items():
-        lag = "" if trigger.lag_s is None else f"{duration(trigger.lag_s)} behind, "
-        dead = "unknown number of" if trigger.dead_letters is None else trigger.dead_letters
-        yield f"trigger {name} ({trigger.type}): {lag}{dead} dead letters"
-    yield f"Redis: {_memory(found.redis)}; export-worker {found.version}, namespace {found.namespace}"
+        dead = text(language, "summary.unknown_dead") if trigger.dead_letters is None else trigger.dead_letters
+        about: dict[str, Any] = {"name": name, "type": trigger.type, "dead": dead}
+        if trigger.lag_s is None:
+            yield text(language, "summary.trigger", **about)
+        else:
+            yield text(language, "summary.trigger_lag", lag=duration(language, trigger.lag_s), **about)
+    where = {"version": found.version, "namespace": found.namespace}
+    yield text(language, "summary.redis", memory=_memory(found.redis, language), **where)
 
 
-def _suffix(texts: Iterable[str]) -> str:
-    return "".join(f"; {text}" for text in texts)
-
-
-def _memory(redis: RedisOverview) -> str:
+def _memory(redis: RedisOverview, language: Language) -> str:
     if redis.memory is None:
-        return "the user may not run INFO"
-    limit = f" of {rendering.human_bytes(redis.maxmemory)}" if redis.maxmemory else ""
-    persistent = "appends every change to a file" if redis.aof else "keeps its data in memory only, or in snapshots"
-    return f"{rendering.human_bytes(redis.memory)}{limit}, {redis.policy}, {persistent}"
+        return text(language, "summary.no_info")
+    facts = {
+        "used": rendering.human_bytes(redis.memory),
+        "policy": redis.policy,
+        "persistence": text(language, "summary.appends" if redis.aof else "summary.snapshots"),
+    }
+    if not redis.maxmemory:
+        return text(language, "summary.memory", **facts)
+    return text(language, "summary.memory_of", limit=rendering.human_bytes(redis.maxmemory), **facts)

@@ -1,21 +1,22 @@
 """Formats exports for people: a line of progress, tables, and plain lines if the output is no terminal."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from pydantic import BaseModel
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from export_producers.choices import Language
 from export_producers.commands.asked import asked, subject
 from export_producers.deliveries import Delivery
-from export_producers.durations import age, duration
+from export_producers.languages import age, duration, text
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Progress, Status, StoredObject
@@ -35,8 +36,11 @@ PIPE_WIDTH = 240
 NOW_WIDTH_MIN = 24
 """Minimum width of the column with the current activity of an export. A narrower column is hard to read."""
 
-COLUMNS = ("EXPORT", "WHAT", "CONNECTION", "PHASE", "CREATED (UTC)", "AGE")
+COLUMNS = ("export", "what", "connection", "phase", "created", "age")
 """The columns of a listing before that with the current activity."""
+
+PHASE_WIDTH = 12
+"""Columns of the longest name of a phase, in any language."""
 
 BLOCK_INDENT = 2
 """Columns by which the lines below the first one of a block are indented."""
@@ -75,37 +79,46 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def activity(status: Status) -> str:
+def activity(status: Status, language: Language = "en") -> str:
     """Returns the current activity of an export as short text."""
+    found = _activity(status, language)
+    if status.error is not None:
+        found += f" [{status.error.code}] {status.error.message}"
+    return clean(found).strip()
+
+
+def _activity(status: Status, language: Language) -> str:
     match status.phase:
         case Phase.QUEUED:
-            text = "waits to be submitted"
+            return text(language, "doing.queued")
+        case Phase.RUNNING if status.platform_stage:
+            return text(language, "doing.running", stage=status.platform_stage, polls=status.counters.polls)
         case Phase.RUNNING:
-            text = f"platform says {status.platform_stage or 'nothing yet'}, {status.counters.polls} polls"
+            return text(language, "doing.no_stage", polls=status.counters.polls)
         case Phase.TRANSFERRING:
-            text = _transferred(status)
+            return _transferred(status.progress, language)
         case Phase.SUCCEEDED:
-            text = f"{len(status.objects)} file(s), {human_bytes(sum(item.bytes for item in status.objects))}"
+            size = human_bytes(sum(item.bytes for item in status.objects))
+            return text(language, "doing.succeeded", files=len(status.objects), size=size)
         case Phase.FAILED | Phase.CANCELLED:
-            text = ""
+            return ""
         case _:
             assert_never(status.phase)
-    if status.error is not None:
-        text += f" [{status.error.code}] {status.error.message}"
-    return clean(text).strip()
 
 
-def _transferred(status: Status) -> str:
-    progress = status.progress
-    total = f" of {human_bytes(progress.bytes_total)}" if progress.bytes_total else ""
+def _transferred(progress: Progress, language: Language) -> str:
     files = progress.files_total or 1
-    text = f"{human_bytes(progress.bytes_done)}{total}, file {min(progress.files_done + 1, files)} of {files}"
+    place = {"number": min(progress.files_done + 1, files), "files": files, "done": human_bytes(progress.bytes_done)}
+    if progress.bytes_total:
+        found = text(language, "doing.bytes_of", total=human_bytes(progress.bytes_total), **place)
+    else:
+        found = text(language, "doing.bytes", **place)
     if progress.parts_done:
-        text += f", {progress.parts_done} part(s)"
+        found += text(language, "doing.parts", count=progress.parts_done)
     if progress.bytes_per_s is not None:
-        text += f", {human_bytes(progress.bytes_per_s)}/s"
+        found += text(language, "doing.rate", rate=human_bytes(progress.bytes_per_s))
     left_s = time_left_s(progress)
-    return text if left_s is None else f"{text}, {duration(left_s)} left"
+    return found if left_s is None else found + text(language, "doing.left", span=duration(language, left_s))
 
 
 def fraction(status: Status) -> float | None:
@@ -126,10 +139,21 @@ def time_left_s(progress: Progress) -> float | None:
     return max(0.0, (progress.bytes_total - progress.bytes_done) / progress.bytes_per_s)
 
 
-def line(status: Status) -> str:
+def line(status: Status, language: Language = "en") -> str:
     """Returns one plain line with time, id, phase and current activity."""
-    text = f"{isoformat(status.updated_at)}  {status.export_id}  {status.phase:<12}  {activity(status)}"
-    return clean(text).rstrip()
+    phase = set_cell_size(phase_name(status.phase, language), PHASE_WIDTH)
+    found = f"{isoformat(status.updated_at)}  {status.export_id}  {phase}  {activity(status, language)}"
+    return clean(found).rstrip()
+
+
+def phase_name(phase: str, language: Language) -> str:
+    """Returns the name of a phase. One of a later version keeps its own."""
+    return text(language, f"phase.{phase}") if phase in set(Phase) else phase
+
+
+def how_long_ago(moment: datetime, now: datetime, language: Language) -> str:
+    """Returns how far a time is from now: `3 min ago` or `in 3 min`."""
+    return age(language, (now - moment).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,31 +166,39 @@ class Listing:
 
     statuses: Sequence[Status]
     now: datetime
+    language: Language = "en"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yields a table with one row for each export, or a block of lines for each."""
         rows = [self._row(status) for status in self.statuses]
-        needed = sum(max(map(cell_len, column)) + 1 for column in zip(COLUMNS, *rows, strict=True)) + NOW_WIDTH_MIN
+        needed = (
+            sum(max(map(cell_len, column)) + 1 for column in zip(self._names(), *rows, strict=True)) + NOW_WIDTH_MIN
+        )
         if options.max_width >= needed:
             yield self._table(rows)
         else:
             room = options.max_width - BLOCK_INDENT
             yield from (self._block(status, row, room) for status, row in zip(self.statuses, rows, strict=True))
 
+    def _names(self) -> list[str]:
+        return [text(self.language, f"column.{name}") for name in COLUMNS]
+
     def _row(self, status: Status) -> list[str]:
         created = isoformat(status.created_at).replace("T", " ")[:-5]
-        what = f"{status.kind} {subject(status)}".rstrip()
-        cells = (status.export_id, what, status.connection, status.phase, created, age(status.created_at, self.now))
+        what = f"{status.kind} {subject(status, self.language)}".rstrip()
+        phase = phase_name(status.phase, self.language)
+        since = how_long_ago(status.created_at, self.now, self.language)
+        cells = (status.export_id, what, status.connection, phase, created, since)
         return [clean(cell) for cell in cells]
 
     def _table(self, rows: Sequence[Sequence[str]]) -> Table:
         grid = Table(box=None, pad_edge=False, header_style="bold")
-        for column in COLUMNS:
+        for column in self._names():
             grid.add_column(column, no_wrap=True)
-        grid.add_column("NOW", overflow="fold")
+        grid.add_column(text(self.language, "column.now"), overflow="fold")
         for status, (export_id, what, connection, phase, created, since) in zip(self.statuses, rows, strict=True):
             styled = Text(phase, STYLE[status.phase])
-            cells = map(Text, (created, since, activity(status)))
+            cells = map(Text, (created, since, activity(status, self.language)))
             grid.add_row(Text(export_id), Text(what), Text(connection), styled, *cells)
         return grid
 
@@ -175,15 +207,16 @@ class Listing:
         # The id comes first: what a very narrow terminal cuts off is the age.
         head = Text(export_id, "bold", no_wrap=True, overflow="crop")
         head.append("  ").append(phase, STYLE[status.phase]).append(f"  {since}", "not bold")
-        subject_line, now = f"{what} on {connection}", activity(status)
+        subject_line = text(self.language, "doing.on", what=what, connection=connection)
+        now = activity(status, self.language)
         joined = f"{subject_line}  {now}".rstrip()
         lines = (joined,) if cell_len(joined) <= room else (subject_line, now)
-        return Group(head, *(Padding(Text(text, overflow="fold"), (0, 0, 0, BLOCK_INDENT)) for text in lines))
+        return Group(head, *(Padding(Text(each, overflow="fold"), (0, 0, 0, BLOCK_INDENT)) for each in lines))
 
 
-def table(statuses: Sequence[Status]) -> Listing:
+def table(statuses: Sequence[Status], language: Language = "en") -> Listing:
     """Returns exports as a table for a console."""
-    return Listing(statuses, datetime.now(UTC))
+    return Listing(statuses, datetime.now(UTC), language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +224,7 @@ class Timeline:
     """The transitions of one export. A note that is longer than its line continues below itself, not below the time."""
 
     entries: Sequence[Mapping[str, Any]]
+    language: Language = "en"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yields a line for each transition. In a narrow terminal, the note is below its time and phase."""
@@ -201,7 +235,7 @@ class Timeline:
         grid.add_column(overflow="fold")
         for entry in self.entries:
             at, phase, note = (clean(str(entry[name])) for name in ("at", "phase", "note"))
-            styled = Text(phase, STYLE[Phase(phase)] if phase in set(Phase) else "")
+            styled = Text(phase_name(phase, self.language), STYLE[Phase(phase)] if phase in set(Phase) else "")
             if narrow:
                 grid.add_row(Group(Text.assemble(at, "  ", styled), Padding(Text(note, overflow="fold"), (0, 0, 0, 2))))
             else:
@@ -209,41 +243,47 @@ class Timeline:
         yield grid
 
 
-def details(status: Status, now: datetime | None = None) -> Table:
+def details(status: Status, now: datetime | None = None, language: Language = "en") -> Table:
     """Returns all facts about one export as a table with one fact in each line.
 
     Args:
         now: The time from which ages count; by default that of this machine.
     """
-    now = now or datetime.now(UTC)
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    counters = status.counters
+    for name, fact in _facts(status, now or datetime.now(UTC), language):
+        if fact is not None:
+            grid.add_row(text(language, f"label.{name}"), fact if isinstance(fact, Text) else Text(clean(fact)))
+    return grid
+
+
+def _facts(status: Status, now: datetime, language: Language) -> Iterator[tuple[str, str | Text | None]]:
+    """Yields the facts about an export, each with the key of its name."""
+    yield "export", status.export_id
+    yield "kind", text(language, "label.kind_of", kind=status.kind, connection=status.connection)
+    yield from ((name.replace(" ", "_"), fact) for name, fact in asked(status))
+    yield "requested_by", status.requested_by
+    phase = (phase_name(status.phase, language), STYLE[status.phase])
+    yield "phase", Text.assemble(phase, f"  {activity(status, language)}")
+    yield "operation", status.operation_id
     times = {
         "created": status.created_at,
         "updated": status.updated_at,
         "due": status.due_at,
         "finished": status.finished_at,
     }
-    facts: list[tuple[str, str | Text | None]] = [
-        ("export", status.export_id),
-        ("kind", f"{status.kind} (connection {status.connection})"),
-        *asked(status),
-        ("requested by", status.requested_by),
-        ("phase", Text.assemble((status.phase, STYLE[status.phase]), f"  {activity(status)}")),
-        ("operation", status.operation_id),
-        *((name, None if at is None else f"{isoformat(at)} ({age(at, now)})") for name, at in times.items()),
-        ("usual", _usual(status)),
-        ("counters", f"{counters.submits} submits, {counters.polls} polls, {counters.retries} retries"),
-        ("manifest", status.manifest),
-        *(("object", _object(item)) for item in status.objects),
-        *(("metadata", f"{name} = {value}") for name, value in status.metadata.items()),
-    ]
-    for name, fact in facts:
-        if fact is not None:
-            grid.add_row(name, fact if isinstance(fact, Text) else Text(clean(fact)))
-    return grid
+    for name, at in times.items():
+        yield name, None if at is None else f"{isoformat(at)} ({how_long_ago(at, now, language)})"
+    yield "usual", _usual(status, language)
+    counters = status.counters
+    yield (
+        "counters",
+        text(language, "label.counts", submits=counters.submits, polls=counters.polls, retries=counters.retries),
+    )
+    yield "manifest", status.manifest
+    yield from (("object", _object(item)) for item in status.objects)
+    yield from (("metadata", f"{name} = {value}") for name, value in status.metadata.items())
 
 
 def delivery(item: Delivery) -> str:
@@ -257,10 +297,11 @@ def delivery(item: Delivery) -> str:
     return clean(f"{isoformat(item.event_at)}  {item.event_id}  {item.sink} ({item.type})  {', '.join(facts)}{answer}")
 
 
-def _usual(status: Status) -> str | None:
+def _usual(status: Status, language: Language) -> str | None:
     if (eta := status.eta) is None:
         return None
-    return f"{duration(eta.p50)} on the platform, {duration(eta.p95)} at most in 95 % of {eta.samples} exports"
+    p50, p95 = duration(language, eta.p50), duration(language, eta.p95)
+    return text(language, "label.usual_of", p50=p50, p95=p95, samples=eta.samples)
 
 
 def _object(item: StoredObject) -> str:

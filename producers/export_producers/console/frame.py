@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from export_producers.choices import Language
+from export_producers.commands.asked import subject
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
 from export_producers.console.descriptions import described
@@ -154,6 +155,7 @@ def spoken(language: Language) -> dict[str, Any]:
         "span": partial(views.span, language),
         "ago": partial(views.ago, language),
         "described": partial(described, language),
+        "subject": partial(subject, language=language),
     }
 
 

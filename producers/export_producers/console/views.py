@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from export_producers.choices import Language
-from export_producers.commands.asked import asked, subject
+from export_producers.commands.asked import asked
 from export_producers.languages import age, duration, text
 from export_producers.records import Start
 from export_producers.retries import may_succeed
@@ -84,7 +84,6 @@ class Row:
 
     Args:
         kind_key: The text that names the kind; None for a kind of another package.
-        subject: What is exported, such as `segment qgQMXnD3`.
         now: What the export does, or what it has stored.
         error: Its last failure.
         percent: How far it is; None while that is not known.
@@ -95,7 +94,6 @@ class Row:
     status: Status
     symbol: str
     kind_key: str | None
-    subject: str
     now: Sequence[Text]
     error: Text | None
     percent: int | None
@@ -114,7 +112,6 @@ def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
         status=status,
         symbol=SYMBOLS[status.phase],
         kind_key=kind_key(status.kind),
-        subject=subject(status),
         now=[*activity(status, now), *slowed],
         error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
         percent=None if percent is None or status.phase.terminal else round(percent),

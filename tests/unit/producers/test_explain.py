@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_producers.choices import LANGUAGES, Language
-from export_producers.durations import age
 from export_producers.explain import Facts, Pause, explanation
+from export_producers.languages import age
 from export_producers.pauses import ConnectionPause
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Counters, ErrorReport, Phase, Status, StoredObject
@@ -273,8 +273,9 @@ def test_due_step_that_no_worker_claims_names_the_missing_role(
     phase: Phase, step: str, role: str, due: datetime
 ) -> None:
     since = due.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    since_due = age("en", (NOW - due).total_seconds())
     assert explained(phase, due_ms=epoch_ms(due)) == (
-        f"Its {step} step has been due since {since} ({age(due, NOW)}), but no worker has claimed it. "
+        f"Its {step} step has been due since {since} ({since_due}), but no worker has claimed it. "
         f"Check that a {role} worker is running."
     )
 

@@ -39,7 +39,6 @@ async def test_operator_finds_the_export_of_an_order_and_reads_why_it_waits(
         browser.picture(driver, pictures, "console-overview")
         press(driver, "ge")
         shown(driver, "h1", "Exports")
-        browser.picture(driver, pictures, "console-exports")
         press(driver, "/")
         press(driver, "order=42", Keys.ENTER)
         shown(driver, "h1", "Segment users")

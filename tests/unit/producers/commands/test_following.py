@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from export_producers.commands import rendering
 from export_producers.commands.following import Following, following
-from export_producers.durations import age, duration, short
+from export_producers.languages import duration, short
 from export_worker.contract.status import Status
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
@@ -97,10 +98,10 @@ def test_terminal_gets_the_last_status_in_colour() -> None:
     ],
 )
 def test_durations_have_one_or_two_units(seconds: float, long: str, largest: str) -> None:
-    assert (duration(seconds), short(seconds)) == (long, largest)
+    assert (duration("en", seconds), short("en", seconds)) == (long, largest)
 
 
 def test_ages_are_past_or_future() -> None:
-    assert age(NOW, NOW + timedelta(seconds=90)) == "1 min ago"
-    assert age(NOW, NOW - timedelta(seconds=90)) == "in 1 min"
-    assert age(NOW, NOW - timedelta(seconds=0.5)) == "0 s ago"
+    assert rendering.how_long_ago(NOW, NOW + timedelta(seconds=90), "en") == "1 min ago"
+    assert rendering.how_long_ago(NOW, NOW - timedelta(seconds=90), "en") == "in 1 min"
+    assert rendering.how_long_ago(NOW, NOW - timedelta(seconds=0.5), "en") == "0 s ago"
