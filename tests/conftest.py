@@ -22,6 +22,7 @@ from hypothesis import settings
 
 from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
+from export_worker.s3.client import S3Client
 from support import command_forks, golden_files, redis_choice, s3_server, secret_canaries
 from support.rclone_server import rclone_server
 from support.redis_clock import MovableRedis, run_movable_redis
@@ -169,11 +170,16 @@ def namespace() -> str:
     return f"t{uuid4().hex[:10]}"
 
 
-@pytest.fixture
-def bucket(s3_url: str) -> str:
-    """A bucket that no other test uses."""
+@pytest.fixture(scope="session")
+def _s3_client(s3_url: str) -> Iterator[S3Client]:
     with s3_server.s3_client(s3_url) as client:
-        return s3_server.new_bucket(client)
+        yield client
+
+
+@pytest.fixture
+def bucket(_s3_client: S3Client) -> str:
+    """A bucket that no other test uses."""
+    return s3_server.new_bucket(_s3_client)
 
 
 @pytest.fixture

@@ -47,8 +47,16 @@ json.dump(answers, sys.stdout)
 LIGHT = ("export_producers", "export_worker.contract", "export_worker.errors", "export_worker.cli")
 """Modules that services import beside their own code: they must not import large packages."""
 
-SERVERS = ("export_producers.gateway", "export_producers.console")
-"""Packages that run as a separate process, and may import more. What the command line imports of them is checked."""
+WORKER_ONLY = {"boto3", "botocore", "aiohttp", "awscrt", "structlog", "graphql", "moto", "flask"}
+"""Large packages that only workers and servers need."""
+
+CLIENTS = WORKER_ONLY | {"redis", "arq", "click", "rich", "pydantic_settings"}
+"""What the contract does not import, so that every program can read it."""
+
+CONTRACT = ("export_worker.contract", "export_worker.errors")
+
+SERVERS = ("export_producers.gateway", "export_producers.console", "export_producers.triggers")
+"""Packages that run as a separate process and may import more. What the command line imports of them is checked."""
 
 
 def is_light(name: str) -> bool:
@@ -66,13 +74,20 @@ def import_each(names: list[str], warm: set[str]) -> dict[str, dict[str, object]
 
 @pytest.fixture(scope="module")
 def imported_alone() -> dict[str, dict[str, object]]:
-    names = [name for name in modules() if not name.endswith("__main__")]
-    return import_each([name for name in names if is_light(name)], set())
+    light = [name for name in modules() if not name.endswith("__main__") and is_light(name)]
+    contract = [name for name in light if within(name, *CONTRACT)]
+    others = [name for name in light if name not in contract]
+    return import_after_packages(contract, CLIENTS) | import_after_packages(others, WORKER_ONLY)
 
 
-def third_party_packages() -> set[str]:
-    everything = {imported.partition(".")[0] for module in modules().values() for imported in module.imports}
-    return everything - set(PACKAGES) - sys.stdlib_module_names
+def import_after_packages(names: list[str], never: set[str]) -> dict[str, dict[str, object]]:
+    """Imports each module alone, after the third-party packages that these modules may import.
+
+    Third-party packages are imported once, before the fork: they take most of the time, and cannot import ours. If one
+    of them imports a package of `never`, every module is found to have imported that.
+    """
+    imported = {imported.partition(".")[0] for name in names for imported in modules()[name].imports}
+    return import_each(names, imported - never - set(PACKAGES) - sys.stdlib_module_names)
 
 
 def loaded(answer: dict[str, object]) -> set[str]:
@@ -84,36 +99,28 @@ def loaded(answer: dict[str, object]) -> set[str]:
 @pytest.mark.timeout(900)  # two hundred processes take minutes on a busy machine
 def test_every_module_imports_alone(imported_alone: dict[str, dict[str, object]]) -> None:
     heavy = [name for name in modules() if not name.endswith("__main__") and not is_light(name)]
-    # Third-party packages are imported once, before the fork: they take most of the time, and cannot import ours.
-    answers = imported_alone | import_each(heavy, third_party_packages())
+    answers = imported_alone | import_after_packages(heavy, set())
     assert {name: answer["error"] for name, answer in answers.items() if "error" in answer} == {}
 
 
 def test_producers_import_no_package_of_the_worker(imported_alone: dict[str, dict[str, object]]) -> None:
-    heavy = {"boto3", "botocore", "aiohttp", "awscrt", "structlog", "graphql", "moto", "flask"}
     found = {
-        name: loaded(answer) & heavy
+        name: loaded(answer) & WORKER_ONLY
         for name, answer in imported_alone.items()
-        # Triggers are started by a separate command, and need its extra.
-        if within(name, "export_producers") and not within(name, "export_producers.triggers")
+        if within(name, "export_producers")
     }
     assert len(found) >= 4
     assert set.union(*found.values()) == set()
 
 
 def test_contract_imports_no_client_package(imported_alone: dict[str, dict[str, object]]) -> None:
-    clients = {"redis", "arq", "click", "rich", "pydantic_settings", "boto3", "aiohttp", "structlog"}
-    light = {
-        name: loaded(answer) & clients
-        for name, answer in imported_alone.items()
-        if within(name, "export_worker.contract", "export_worker.errors")
-    }
+    light = {name: loaded(answer) & CLIENTS for name, answer in imported_alone.items() if within(name, *CONTRACT)}
     assert len(light) >= 8
     assert set.union(*light.values()) == set()
 
 
 def test_command_line_imports_no_package_that_only_workers_need(imported_alone: dict[str, dict[str, object]]) -> None:
-    assert loaded(imported_alone["export_worker.cli"]) & {"boto3", "aiohttp", "awscrt", "structlog", "graphql"} == set()
+    assert loaded(imported_alone["export_worker.cli"]) & WORKER_ONLY == set()
 
 
 def test_module_that_cannot_be_imported_is_reported() -> None:

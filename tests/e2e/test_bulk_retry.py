@@ -13,6 +13,7 @@ from typing import IO
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.commands.bulk_retry import LISTED_MAX
 from export_producers.requesters import of_command_line
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
@@ -272,6 +273,27 @@ async def test_bulk_retry_with_yes_does_not_ask_in_a_terminal(failures: Failures
         async with asyncio.timeout(30):
             assert await running.wait() == 0
     assert f"retrying {export_id}" in terminal.text
+
+
+async def test_bulk_retry_of_many_shows_progress_in_a_terminal_and_ends_with_a_sum(failures: Failures) -> None:
+    await failures.add(REFUSED)
+    many = [await failures.add() for _ in range(LISTED_MAX + 1)]
+    with Terminal(100, 24) as terminal:
+        running = await begun_in(terminal, failures, "--yes", stdout=terminal.stream)
+        async with asyncio.timeout(30):
+            assert await running.wait() == 0
+    assert "retrying 0" not in terminal.text
+    assert not any(export_id in terminal.text for export_id in many)
+    assert f"{len(many)} of {len(many)}" in terminal.text
+    assert f"retried {len(many)} of {len(many)} exports; left out: 1 platform_refused" in terminal.text
+    assert set(await failures.phases(*many)) == {Phase.QUEUED}
+
+
+async def test_bulk_retry_without_a_terminal_prints_each_export_and_the_sum(failures: Failures) -> None:
+    first, second = await failures.add(), await failures.add()
+    ran = await failures.run("retry", "--failed")
+    assert ran.stdout == f"retrying {second} (growingio.tag_users)\nretrying {first} (growingio.tag_users)\n"
+    assert ran.stderr == "retried 2 of 2 exports\n"
 
 
 async def test_interrupted_bulk_retry_reports_how_many_are_left(failures: Failures) -> None:

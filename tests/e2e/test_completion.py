@@ -1,4 +1,4 @@
-"""Completion in a real bash, of names that are known only from settings and from Redis."""
+"""Completion in a real bash, fish and zsh, of names that are known only from settings and from Redis."""
 
 import os
 import shlex
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from export_worker.commands.declarations import SHELLS
-from support.worker_site import Site
+from support.terminal import Terminal
+from support.worker_site import Site, wait_until
 
 SEGMENT = '{"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "k"}}'
 
@@ -52,6 +53,51 @@ async def test_bash_completes_connections_ids_and_commands(site: Site, program: 
     assert completed(program, here | {"EXPORT_TRIGGERS__NEW_ONES__TYPE": "sqs"}, "trigger", "") == ["new_ones"]
     nothing = here | {"EXPORT_REDIS_URL": "redis://127.0.0.1:1/0"}
     assert completed(program, nothing, "watch", "") == []
+
+
+@pytest.fixture
+def environment(program: Path, tmp_path: Path) -> dict[str, str]:
+    """The variables of a shell for which a connection is configured, and where no Redis answers."""
+    file = tmp_path / "settings.toml"
+    file.write_text('redis_url = "redis://127.0.0.1:1/0"\n[connections.gio]\nplatform = "growingio"\n')
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPORT_")}
+    return inherited | {
+        "PATH": f"{program}{os.pathsep}{os.environ['PATH']}",
+        "EXPORT_CONFIG": str(file),
+        "HOME": str(tmp_path),
+    }
+
+
+TYPED = [("catalog gi", "gio"), ("call gio proj", "projects"), ("list --phase fa", "failed"), ("schema op", "openapi")]
+"""What is typed, and the word that TAB makes of the last one."""
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_what_is_typed(environment: dict[str, str]) -> None:
+    asked = "\n".join(f"complete -C 'export-worker {line}'" for line, _ in TYPED)
+    script = f"export-worker completion fish | source\n{asked}"
+    command = ["fish", "--no-config", "-c", script]
+    done = subprocess.run(command, capture_output=True, check=False, text=True, env=environment)
+    assert (done.stdout.split(), done.stderr) == ([word for _, word in TYPED], "")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_what_is_typed(environment: dict[str, str]) -> None:
+    setup = "autoload -U compinit; compinit -u -D; eval \"$(export-worker completion zsh)\"; echo set''up\n"
+    with Terminal(120, 24) as terminal:
+        stream = terminal.stream
+        command = ["setsid", "--ctty", "zsh", "-f", "-i"]
+        with subprocess.Popen(command, env=environment, stdin=stream, stdout=stream, stderr=stream) as shell:
+            try:
+                terminal.type(setup.encode())
+                wait_until(lambda: "setup" in terminal.text, 30, "the script")
+                for line, word in TYPED:
+                    whole = f"{line.rpartition(' ')[0]} {word}"
+                    terminal.type(f"export-worker {line}\t".encode())
+                    wait_until(lambda: whole in terminal.text, 30, whole)  # noqa: B023 - called at once
+                    terminal.type(b"\x15")
+            finally:
+                shell.kill()
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -55,7 +55,7 @@ def test_responses_to_fuzzed_requests_match_the_openapi_document(site: Site, tmp
     with running(site) as (url, process):
         command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"]
         command += ["--seed", SEED, "--max-examples", EXAMPLES, "--no-color", "--request-timeout", "30"]
-        command += ["--exclude-path-regex", "(events|metrics|stream)$", "--suppress-health-check", "all"]
+        command += ["--exclude-path-regex", "(events|metrics|stream|doctor)$", "--suppress-health-check", "all"]
         command += ["--generation-database", "none", "--phases", "examples,coverage,fuzzing,stateful"]
         command += ["--exclude-checks", "positive_data_acceptance"]
         fuzzed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=170, cwd=tmp_path)
@@ -95,6 +95,26 @@ async def test_keys_are_read_by_reference_and_never_logged(site: Site, tmp_path:
     log = process.log.read_text(encoding="utf-8")
     assert '"route": "/v1/exports"' in log
     assert "another-key-of-eight" not in log
+    secret_canaries.check("the log", log.encode())
+
+
+async def test_page_about_shows_the_configuration_and_runs_doctor_without_secrets(site: Site) -> None:
+    with running(site) as (url, process):
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
+            async with client.get(f"{url}/console/about") as response:
+                page = await response.text()
+            assert f"namespace = &#34;{site.namespace}&#34;" in page
+            assert "connections.gio.token = &#34;***&#34;" in page
+            (token,) = re.findall(r'name="token" value="([^"]+)"', page)
+            async with client.post(f"{url}/console/about/doctor", data={"token": token}) as response:
+                report = await response.text()
+        assert len(re.findall("<li><span", report)) > 5
+        assert re.search(r"✓ ok</span> <b><bdi>redis</bdi></b>", report)
+        assert re.search(r"✕ error</span> <b><bdi>s3</bdi></b>", report)
+        assert "<bdi>connection gio</bdi>" in report
+        secret_canaries.check("the pages", (page + report).encode())
+    log = process.log.read_text(encoding="utf-8")
+    assert '"route": "/console/about/doctor", "status": 200' in log
     secret_canaries.check("the log", log.encode())
 
 

@@ -23,9 +23,11 @@ STATUS = 128 + signal.SIGINT
 SIGNAL_AT_IMPORT = """
 import os, runpy, signal, sys
 
+MODULE = sys.argv.pop()
+
 class SignalAtImport:
     def find_spec(self, name, path=None, target=None):
-        if name == "click":
+        if name == MODULE:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, SignalAtImport())
@@ -50,8 +52,10 @@ def is_sleeping(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2][0] == "S"
 
 
-def test_signal_while_modules_are_imported_ends_the_command_without_output() -> None:
-    done = subprocess.run([sys.executable, "-c", SIGNAL_AT_IMPORT], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("module", ["click", "asyncio", "redis"])
+def test_signal_while_modules_are_imported_ends_the_command_without_output(module: str) -> None:
+    command = [sys.executable, "-c", SIGNAL_AT_IMPORT, "list", module]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
@@ -13,8 +14,18 @@ WAIT_S = 30.0
 
 
 def click(driver: Chrome, selector: str) -> None:
-    """Clicks an element."""
-    driver.find_element(By.CSS_SELECTOR, selector).click()
+    """Clicks an element, also of a page that is loaded again in between."""
+
+    def clicked(page: Chrome) -> bool:
+        page.find_element(By.CSS_SELECTOR, selector).click()
+        return True
+
+    waiting(driver).until(clicked)
+
+
+def waiting(driver: Chrome) -> WebDriverWait[Chrome]:
+    """Returns a wait for a page that may be loaded again in between, which the browser reports as various errors."""
+    return WebDriverWait(driver, WAIT_S, ignored_exceptions=[WebDriverException])
 
 
 def press(driver: Chrome, *keys: str) -> None:
@@ -24,7 +35,7 @@ def press(driver: Chrome, *keys: str) -> None:
 
 def shown(driver: Chrome, selector: str, part: str) -> None:
     """Waits until an element of the page has a text, whichever page is open at first."""
-    WebDriverWait(driver, WAIT_S).until(text_to_be_present_in_element((By.CSS_SELECTOR, selector), part))
+    waiting(driver).until(text_to_be_present_in_element((By.CSS_SELECTOR, selector), part))
 
 
 async def drive(journey: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from export_producers.activity import Act
 from export_producers.bulk.documents import BulkFilter, BulkRequest, Progress
 from export_producers.bulk.runs import Bulks
 from export_producers.gateway.calls import PAGES
@@ -12,7 +13,7 @@ from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.message import Message
 from export_worker.contract.request import ExportRequest, GrowingioSegmentUsers
 from export_worker.contract.status import Phase
-from export_worker.contract.worker_record import WorkerRecord
+from export_worker.contract.worker_record import RunningStep, WorkerRecord
 from export_worker.errors import PlatformNotFoundError, PlatformUnavailableError
 from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.observations import Submitted
@@ -84,6 +85,8 @@ async def fill(site: QueueSite, text: str = HOSTILE) -> World:
         seen_at=site.now,
         running={"control": 1, "transfer": 0},
         store_problems={CONNECTION: text},
+        exports=[RunningStep(export_id=exports[Phase.RUNNING], connection=CONNECTION, role="control")],
+        leases_lost=2,
     )
     await redis.zadd(keys.workers, {"w1": site.now_ms})
     await redis.set(keys.worker("w1"), record.model_dump_json())
@@ -93,6 +96,9 @@ async def fill(site: QueueSite, text: str = HOSTILE) -> World:
     await dead.add(Message("m2", b"\xff\x00" + text.encode()), text)
     ((entry, _),) = await redis.xrevrange(keys.dead(TRIGGER), count=1)
     await Pauses(site.queue.storage, {"ta": "thinkingdata"}).pause("ta", reason=text[:200], by="oncall")
+    act = Act(who=text, kind="person", role="viewer", action="cancel", connection=CONNECTION, outcome="done")
+    await site.queue.activity.add(act.model_copy(update={"export_id": text, "detail": {text: text}}))
+    await redis.lpush(keys.durations(CONNECTION, "growingio.tag_users"), 1500, 62_000)
     nothing = BulkRequest(action="cancel", filter=BulkFilter(q="of-no-export"))
     progress = Progress(total=0, created_at=site.now, updated_at=site.now)
     run = await Bulks(site.queue.storage, "g1").add(nothing, progress)

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -86,11 +86,11 @@ class Site:
         return ExportQueue(self.redis_url, namespace=self.namespace, connections=self.config().platforms())
 
     def s3(self) -> Any:
-        """Returns a boto3 client of the S3 server. Uses no code of the worker, whose calls must not block the loop."""
-        session = botocore.session.Session()
-        session.register_component("data_loader", _service_models())
-        shared = boto3.session.Session(botocore_session=session)
-        return shared.client("s3", endpoint_url=self.s3_url, region_name="us-east-1")
+        """Returns a boto3 client of the S3 server, which may be closed and then used again.
+
+        Uses no code of the worker, whose calls must not block the loop.
+        """
+        return _s3_client(self.s3_url, os.environ.get("AWS_ACCESS_KEY_ID"))
 
     def objects(self) -> dict[str, bytes]:
         """Returns the contents of all objects in the bucket, by key."""
@@ -183,6 +183,15 @@ class Running:
     def until_logged(self, text: str, timeout_s: float = 60.0) -> None:
         """Waits until the output contains a text."""
         wait_until(lambda: text in self.log.read_text(encoding="utf-8"), timeout_s, f"{text!r} in {self.log}")
+
+
+@lru_cache(maxsize=4)
+def _s3_client(url: str, key: str | None) -> Any:
+    """Builds a client with the credentials of the environment. To build one takes longer than most calls of a test."""
+    del key  # another one is another client
+    session = botocore.session.Session()
+    session.register_component("data_loader", _service_models())
+    return boto3.session.Session(botocore_session=session).client("s3", endpoint_url=url, region_name="us-east-1")
 
 
 @cache

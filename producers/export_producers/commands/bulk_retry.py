@@ -3,21 +3,27 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from export_producers.bulk.orders import BulkOrder, act, code_of, pieces
 from export_producers.client import ExportQueue
-from export_producers.commands import interrupts
+from export_producers.commands import interrupts, rendering
 from export_producers.commands.listing import check_names, described
 from export_producers.commands.opening import OpenQueue
 from export_producers.retries import ADVICE
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
+
+LISTED_MAX = 20
+"""In a terminal, more exports are shown as one bar instead of a line each."""
 
 
 class Chosen(NamedTuple):
@@ -53,11 +59,16 @@ def retry_failed(
         for line in _summary(chosen, order):
             click.echo(clean(line), err=True)
         click.confirm(f"Retry {_count(len(chosen))}?", abort=True, err=True)
-    run = _Run(order, _Output("retrying", as_json=as_json), len(chosen))
+    messages = rendering.console(stderr=True)
+    shows_bar = len(chosen) > LISTED_MAX and rendering.redraws(messages)
+    lists = not (shows_bar and rendering.redraws(rendering.console()))
+    run = _Run(order, _Output("retrying", as_json=as_json, lists=lists), len(chosen), lists=lists)
     try:
-        interrupts.run(run.restart(open_queue, chosen))
+        with _bar(messages, len(chosen), shown=shows_bar) as run.advance:
+            interrupts.run(run.restart(open_queue, chosen))
     finally:
         run.report_rest()
+    run.report_sum(left_out)
     run.output.end(order)
 
 
@@ -98,21 +109,36 @@ async def _selected(
                 return
 
 
-class _Output:
-    """Prints exports: each as a line at once, or all as JSON at the end."""
+@contextmanager
+def _bar(console: Console, total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
+    """Shows in the terminal how many exports are done. Yields a function that counts one more."""
+    count = MofNCompleteColumn(separator=" of ")
+    columns = (TextColumn("retrying"), BarColumn(), count, TextColumn("exports, time left:"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not shown) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
 
-    def __init__(self, verb: str, *, as_json: bool) -> None:
+
+class _Output:
+    """Prints exports: each as a line at once, or all as JSON at the end.
+
+    Args:
+        lists: Whether to print lines.
+    """
+
+    def __init__(self, verb: str, *, as_json: bool, lists: bool = True) -> None:
         self._verb = verb
+        self._lists = lists
         self._documents: list[Any] | None = [] if as_json else None
         self._count = 0
 
     def add(self, status: Status) -> None:
         """Prints one export, or keeps it for the JSON."""
         self._count += 1
-        if self._documents is None:
-            click.echo(clean(f"{self._verb} {status.export_id} ({status.kind})"))
-        else:
+        if self._documents is not None:
             self._documents.append(status.model_dump(mode="json"))
+        elif self._lists:
+            click.echo(clean(f"{self._verb} {status.export_id} ({status.kind})"))
 
     def end(self, order: BulkOrder) -> None:
         """Prints the JSON, or that no export matched."""
@@ -128,12 +154,17 @@ class _Run:
 
     Args:
         total: How many exports there are.
+        lists: Whether to print a line for each export that is not retried.
+        advance: Called after each export.
     """
 
     order: BulkOrder
     output: _Output
     total: int
+    lists: bool
     done: int = 0
+    restarted: int = 0
+    advance: Callable[[], None] = lambda: None
 
     async def restart(self, open_queue: OpenQueue, chosen: Sequence[Chosen]) -> None:
         """Restarts the exports, and prints each."""
@@ -143,12 +174,14 @@ class _Run:
                     await asyncio.sleep(1 / self.order.per_second)
                 await self._restart_one(queue, export)
                 self.done += 1
+                self.advance()
 
     async def _restart_one(self, queue: ExportQueue, export: Chosen) -> None:
         restarted = await act(queue, self.order, export.export_id, export.ended_at)
         if restarted is not None:
+            self.restarted += 1
             self.output.add(restarted)
-        else:
+        elif self.lists:
             click.echo(
                 clean(f"{export.export_id}: not retried; it has been restarted in the meantime, or has expired"),
                 err=True,
@@ -159,6 +192,17 @@ class _Run:
         if self.done < self.total:
             left = _count(self.total - self.done)
             click.echo(f"stopped after {self.done} of {self.total}; {left} not retried", err=True)
+
+    def report_sum(self, left_out: Counter[str]) -> None:
+        """Reports how many exports were retried, if there were several."""
+        if self.total < 2:
+            return
+        parts = [f"retried {self.restarted} of {_count(self.total)}"]
+        if self.restarted < self.total:
+            parts.append(f"{self.total - self.restarted} restarted in the meantime, or expired")
+        if left_out:
+            parts.append(f"left out: {', '.join(f'{number} {code}' for code, number in left_out.most_common())}")
+        click.echo(clean("; ".join(parts)), err=True)
 
 
 def _summary(chosen: Sequence[Chosen], order: BulkOrder) -> list[str]:

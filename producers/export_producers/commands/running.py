@@ -1,5 +1,6 @@
 """Commands that are declared apart from what they do, so that help and completion import no large package."""
 
+import signal
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -24,13 +25,21 @@ class RunsFunction(click.Command):
     def _run(self, **arguments: Any) -> Any:
         module, _, name = self.target.partition(":")
         try:
-            return getattr(import_module(module), name)(**arguments)
+            function = getattr(import_module(module), name)
+            _interruptible()
+            return function(**arguments)
         except ModuleNotFoundError as error:  # of the module, or of one that its function imports
             if error.name is None or error.name.startswith(OWN_PACKAGES):
                 raise
             from export_worker.contract.extras import missing_package  # noqa: PLC0415 - reads the installation
 
             raise click.UsageError(missing_package(self.name or name, error.name)) from None
+
+
+def _interruptible() -> None:
+    """Makes Ctrl-C an exception. During the imports it ends the process, which has nothing to undo yet."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def runs(

@@ -1,5 +1,7 @@
 """Who may see a page and who may change something: the middlewares before every handler of the console."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from secrets import token_urlsafe
@@ -13,7 +15,8 @@ from export_producers.gateway.callers.access import SAFE_METHODS, check_rate
 from export_producers.gateway.callers.origins import is_local, is_of_own_site
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden
 from export_producers.gateway.calls import PAGES
-from export_producers.gateway.context import CONTEXT
+from export_producers.gateway.context import BODY_TIMEOUT_S, CONTEXT
+from export_producers.gateway.problems import ProblemError
 
 PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -113,10 +116,26 @@ async def check_origin(request: web.Request, handler: Handler) -> web.StreamResp
 async def check_form(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses changes without the token that the visitor's forms carry. A login has no visitor yet."""
     if request.method not in SAFE_METHODS and request.path != LOGIN_PATH:
-        token = (await request.post()).get(TOKEN_FIELD)
-        if not isinstance(token, str) or not compare_digest(token.encode(), request[VISITOR].token.encode()):
+        token = (await read_form(request)).get(TOKEN_FIELD)
+        if token is None or not compare_digest(token.encode(), request[VISITOR].token.encode()):
             raise forbidden("the form is not of your login; open the page again and repeat the action")
     return await handler(request)
+
+
+async def read_form(request: web.Request) -> Mapping[str, str]:
+    """Returns the texts of a form.
+
+    Raises:
+        ProblemError: The form takes too long to arrive, or cannot be decoded.
+    """
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            fields = await request.post()
+    except TimeoutError:
+        raise ProblemError(408, "request_timeout", f"the form did not arrive within {BODY_TIMEOUT_S:g} s") from None
+    except (ValueError, LookupError):  # of its charset, its bytes or its parts
+        raise ProblemError(400, "bad_request", "the form cannot be decoded as its headers announce it") from None
+    return {name: each for name, each in fields.items() if isinstance(each, str)}
 
 
 def see_other(target: str) -> web.Response:

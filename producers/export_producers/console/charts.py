@@ -64,6 +64,16 @@ def ended_by_hour(hours: Sequence[StatsHour]) -> Chart:
     return Chart(len(bars) * (BAR_WIDTH + GAP), HEIGHT, highest, bars)
 
 
+def bytes_by_hour(hours: Sequence[StatsHour]) -> Chart:
+    """Returns the chart of the bytes in S3 of the exports that succeeded in each hour."""
+    highest = max((hour.bytes for hour in hours), default=0)
+    bars = [
+        Bar(hour.start, {"bytes": hour.bytes}, list(_stacked({"bytes": hour.bytes}, x * (BAR_WIDTH + GAP), highest)))
+        for x, hour in enumerate(hours)
+    ]
+    return Chart(len(bars) * (BAR_WIDTH + GAP), HEIGHT, highest, bars)
+
+
 def _stacked(counts: dict[str, int], x: float, highest: int) -> list[Part]:
     parts, top = [], HEIGHT
     for name, count in counts.items():

@@ -36,7 +36,6 @@ PATH = "/console/connections"
 CONNECTION = "/connections/{connection}"
 ENDS = ("30m", "1h", "2h", "8h")
 """The ends of a pause that the form offers."""
-DONE = ("paused", "resumed")
 ITEMS_MAX = 200
 """Items of a catalog that a page shows. The command line lists all of them."""
 COLUMNS_MAX = 6
@@ -160,14 +159,14 @@ async def _one(app: web.Application, name: str) -> dict[str, Any]:
 
 async def show_one(request: web.Request) -> web.Response:
     """Shows everything about one connection."""
-    name, done = request.match_info["connection"], query(request, "done", *CHOICES).get("done")
+    name = request.match_info["connection"]
+    query(request, "done", *CHOICES)
     shown, hours = await _one(request.app, name), (await request.app[STATS].get()).get(name, [])[-24:]
     return page(
         request,
         "connection",
         title="connections.title",
         **shown,
-        done=done if done in DONE else None,
         url=f"{PATH}/{quote(name, safe='')}",
         exports_url=address(EXPORTS_PATH, {"connection": name}),
         ends=ENDS,

@@ -26,9 +26,8 @@ from export_worker.errors import ErrorCode
 PATH = "/console/events"
 EXPORTS_PATH = "/console/exports"
 PAGE_ROWS = 50
-DONE = ("delivering", "tested")
-COMMANDS = {"pending": "pending", "given_up": "undelivered", "delivered": "pending"}
-"""The command that lists the events in a state. None lists those that were taken."""
+COMMANDS = {"pending": "pending", "given_up": "undelivered"}
+"""The command that lists the events in a state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +83,15 @@ async def show(request: web.Request) -> web.Response:
         older=None if found.cursor is None else address(PATH, wanted | {"cursor": found.cursor}),
         first=address(PATH, {"sink": sink, "state": state}) if "cursor" in wanted else None,
         delivering=count if given.get("done") == "delivering_many" and count.isdecimal() else None,
-        command=command("events", COMMANDS[state], *(["--sink", sink] if sink else [])),
+        command=command("events", COMMANDS[state], *(["--sink", sink] if sink else [])) if state in COMMANDS else None,
         json_url=address("/v1/events", wanted | {"limit": str(PAGE_ROWS)}),
     )
 
 
 async def show_one(request: web.Request) -> web.Response:
     """Shows one event, and how far each sink has it."""
-    event_id, done = request.match_info["event_id"], query(request, "done", *CHOICES).get("done")
+    event_id = request.match_info["event_id"]
+    query(request, "done", *CHOICES)
     try:
         found = await one_event(request)
     except ProblemError:
@@ -107,7 +107,6 @@ async def show_one(request: web.Request) -> web.Response:
         deliveries=event_rows(found.deliveries),
         event_lines=json_lines(found.event.model_dump(mode="json")),
         export_url=None if is_test else f"{EXPORTS_PATH}/{export_of(event_id)}",
-        done=done if done in DONE else None,
         live_url=f"/console/live/events/{event_id}",
         command=None if is_test else command("events", "deliver", event_id),
         json_url=f"/v1/events/{event_id}",

@@ -1,52 +1,42 @@
-"""The pages Exports and Export, and what can be done there."""
+"""The page Exports: a filtered list."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 
 from export_producers.bulk.orders import Action
-from export_producers.choices import Language
-from export_producers.client import ExportQueue
 from export_producers.console.access import VISITOR, see_other
-from export_producers.console.event_views import event_rows
 from export_producers.console.frame import page, parts, rendered
 from export_producers.console.live import Parts, stream
+from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
 from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.slowness import slowed
 from export_producers.console.views import (
     SYMBOLS,
+    Row,
     address,
-    asked_for,
     command,
-    json_lines,
     row,
-    starts,
-    transitions,
 )
-from export_producers.deliveries import read_deliveries
 from export_producers.filters import ExportFilter
-from export_producers.gateway.callers.principals import allowed_connections
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, allowed_connections
 from export_producers.gateway.context import CONTEXT, query
-from export_producers.gateway.handlers.exports import STARTS
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
-from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.gateway.problems import ProblemError
+from export_producers.reads.overview_document import Overview
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.status import Phase, Status
-from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
+from export_worker.errors import ErrorCode, InvalidRequestError
 
 PAGE_ROWS = 50
-OBJECTS_MAX = 100
-"""Files that a page shows. The manifest has all of them."""
 SINCE = ("1h", "24h", "7d")
 """The ages that the filter offers."""
 OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of the command `list` that have other names than the filters."""
 PATH = "/console/exports"
 EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
-DONE = ("again", "cancelled", "delivering", "known", "requested", "retried")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +66,10 @@ class Query:
     def link(self, **change: str | None) -> str:
         """Returns the address of the list with some values changed, from its first page on."""
         return address(PATH, {**self.values, **change})
+
+    def view(self, values: Mapping[str, str]) -> str:
+        """Returns the address of the list with other values."""
+        return address(PATH, values)
 
     @property
     def live_url(self) -> str:
@@ -111,9 +105,11 @@ async def show_list(request: web.Request) -> web.Response:
         request,
         "exports",
         title="exports.title",
-        rows=[row(status, now) for status in found.statuses],
+        rows=rows_of(found.statuses, request.get(OVERVIEW), now),
         query=wanted,
+        presets=presets(request[PRINCIPAL]),
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
+        counts=phase_counts(request.get(OVERVIEW), wanted.values),
         choices={
             "connection": sorted(allowed if allowed is not None else await queue.known_connections()),
             "kind": kind_names(),
@@ -141,12 +137,28 @@ async def live_list(request: web.Request) -> web.StreamResponse:
         now = datetime.now(UTC)
         found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
         rows = {
-            f"export-{each.export_id}": rendered(language, "row", each=row(each, now), may_act=may_act)
-            for each in found.statuses
+            f"export-{each.status.export_id}": rendered(language, "row", each=each, may_act=may_act)
+            for each in rows_of(found.statuses, await recent_overview(request.app, allowed), now)
         }
         return {**parts(language, "exports", {"total": found.total}), **rows}
 
     return await stream(request, (wanted.live_url, language, allowed, may_act), read)
+
+
+def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
+    """Returns the views that every visitor has: the keys of their names, and their filters. Pure."""
+    mine = [("exports.mine", {"requested_by": principal.name})] if principal.kind != "anonymous" else []
+    return [("exports.failed_today", {"phase": "failed", "since": "24h"}), *mine]
+
+
+def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:
+    """Returns the rows of a list. Pure.
+
+    Args:
+        overview: None if it is not known what slows the exports.
+    """
+    connections = {} if overview is None else overview.connections
+    return [row(status, now, slowed(status, connections.get(status.connection), now)) for status in statuses]
 
 
 def actions(phase: str | None) -> Sequence[Action]:
@@ -156,83 +168,7 @@ def actions(phase: str | None) -> Sequence[Action]:
     return ("retry",) if Phase(phase).terminal else ("cancel",)
 
 
-async def _one(queue: ExportQueue, export_id: str, language: Language) -> dict[str, Any]:
-    """Reads one export, and returns what its page shows and what changes while it is open."""
-    status = await queue.status(export_id)
-    reason, entries = await asyncio.gather(queue.explanation(export_id), queue.timeline(export_id))
-    deliveries = await read_deliveries(queue.storage, export_id) if status.phase.terminal else []
-    return {
-        "row": row(status, datetime.now(UTC)),
-        "export": status,
-        "reason": reason.text(language),
-        "transitions": transitions(entries),
-        "deliveries": event_rows(deliveries),
-    }
-
-
-async def live_one(request: web.Request) -> web.StreamResponse:
-    """Follows one export."""
-    query(request, *CHOICES)
-    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
-    language = preferences_of(request).lang
-
-    async def read() -> Parts:
-        return parts(language, "export", await _one(queue, export_id, language))
-
-    return await stream(request, (export_id, language), read)
-
-
-async def show_one(request: web.Request) -> web.Response:
-    """Shows everything about one export."""
-    queue, export_id = request.app[CONTEXT].queue, request.match_info["export_id"]
-    done = query(request, "done", *CHOICES).get("done")
-    try:
-        shown = await _one(queue, export_id, preferences_of(request).lang)
-    except ExportNotFoundError:
-        return page(request, "not_found", status=404, title="gone.title", searched=export_id)
-    status: Status = shown["export"]
-    return page(
-        request,
-        "export",
-        title="export.title",
-        titled={"id": export_id[:8]},
-        **shown,
-        live_url=f"/console/live/exports/{export_id}",
-        done=done if done in DONE else None,
-        objects_max=OBJECTS_MAX,
-        event_ids=list(dict.fromkeys(each.delivery.event_id for each in shown["deliveries"])),
-        asked=asked_for(status),
-        request_lines=json_lines(status.request or {}),
-        starts=starts(status),
-        command=command("explain", export_id),
-        json_url=f"/v1/exports/{export_id}",
-    )
-
-
-async def cancel(request: web.Request) -> web.Response:
-    """Requests the cancellation of an export."""
-    export_id = request.match_info["export_id"]
-    await request.app[CONTEXT].queue.cancel(export_id)
-    return see_other(f"{PATH}/{export_id}?done=cancelled")
-
-
-async def retry(request: web.Request) -> web.Response:
-    """Restarts an export that has ended."""
-    export_id, start = request.match_info["export_id"], str((await request.post()).get("from", ""))
-    if start not in STARTS:
-        raise invalid_parameter("from", f"must be one of {', '.join(STARTS)}")
-    try:
-        await request.app[CONTEXT].queue.retry(export_id, STARTS[start])
-    except InvalidRequestError as error:
-        raise ProblemError(409, "not_ended", str(error)) from None
-    return see_other(f"{PATH}/{export_id}?done=retried")
-
-
 ROUTES = [
     web.get("/exports", show_list),
     web.get("/live/exports", live_list, allow_head=False),
-    web.get(EXPORT, show_one),
-    web.get(f"/live{EXPORT}", live_one, allow_head=False),
-    web.post(f"{EXPORT}/cancel", cancel),
-    web.post(f"{EXPORT}/retry", retry),
 ]

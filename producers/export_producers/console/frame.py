@@ -15,8 +15,10 @@ from export_producers.choices import Language
 from export_producers.commands.asked import subject
 from export_producers.console import views
 from export_producers.console.access import TOKEN_FIELD, VISITOR
+from export_producers.console.descriptions import described
+from export_producers.console.numbers import OVERVIEW, badges
 from export_producers.console.preferences import CHOICES, keep, preferences_of
-from export_producers.languages import text
+from export_producers.languages import text, texts
 from export_worker.contract.printable import clean
 
 NAVIGATION = (
@@ -26,10 +28,39 @@ NAVIGATION = (
     ("events", "/console/events"),
     ("triggers", "/console/triggers"),
     ("connections", "/console/connections"),
+    ("workers", "/console/workers"),
     ("activity", "/console/activity"),
     ("new", "/console/new"),
+    ("about", "/console/about"),
 )
 """The pages of the left bar: the name in `nav` of the texts, and the path."""
+LETTERS = {
+    "overview": "o",
+    "exports": "e",
+    "failures": "f",
+    "events": "v",
+    "triggers": "t",
+    "connections": "c",
+    "workers": "w",
+    "activity": "a",
+}
+"""The key that opens a page, after `g`."""
+KEYS = (
+    ("?", "keys.help"),
+    ("/", "keys.search"),
+    ("j", "keys.down"),
+    ("k", "keys.up"),
+    ("Enter", "keys.open"),
+    ("x", "keys.select"),
+    ("r", "keys.retry"),
+    ("c", "keys.cancel"),
+    ("[", "keys.older"),
+    ("]", "keys.newest"),
+    (".", "keys.pause"),
+    ("Esc", "keys.leave"),
+    *((f"g {LETTERS[name]}", f"nav.{name}") for name, _ in NAVIGATION if name in LETTERS),
+)
+"""The keys of `console.js`, and the texts that say what they do."""
 ASSETS = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The static files with their types. All of them are our own."""
 
@@ -62,6 +93,8 @@ def templates() -> Mapping[str, Template]:
         lstrip_blocks=True,
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
+    environment.globals["key_names"] = KEYS
+    environment.globals["human_bytes"] = views.human_bytes
     return {name: environment.get_template(name) for name in environment.list_templates()}
 
 
@@ -72,29 +105,46 @@ def page(request: web.Request, template: str, *, status: int = 200, **arguments:
         template: The name of the template, without `.html`.
         arguments: What the template shows. `title` is the key of its title, `titled` are the arguments of that text.
     """
+    response = web.Response(status=status, text=html(request, template, **arguments), content_type="text/html")
+    response.headers.update(document_headers(request))
+    response.enable_compression()
+    keep(request, response)
+    return response
+
+
+def document_headers(request: web.Request) -> dict[str, str]:
+    """Returns the headers of every page."""
+    return {"Content-Language": preferences_of(request).lang, "Vary": "Accept-Language, Cookie"}
+
+
+def html(request: web.Request, template: str, **arguments: Any) -> str:
+    """Returns the text of a page; see `page`."""
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
+    numbers = badges(request.get(OVERVIEW), visitor.principal.connections if visitor else None)
     frame = {
         **spoken(preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,
+        "badges": numbers,
+        "badge": next((numbers.get(name) for name, target in NAVIGATION if request.path == target), None),
         "path": request.path,
         "visitor": visitor,
         "token_field": TOKEN_FIELD,
         "now": datetime.now(UTC),
         "titled": {},
+        "done": _done(request, preferences.lang),
         "command": None,
         "json_url": None,
         "live_url": None,
     }
-    body = templates()[f"{template}.html"].render(frame | arguments)
-    response = web.Response(status=status, text=body, content_type="text/html")
-    response.headers["Content-Language"] = preferences.lang
-    response.headers["Vary"] = "Accept-Language, Cookie"
-    response.enable_compression()
-    keep(request, response)
-    return response
+    return templates()[f"{template}.html"].render(frame | arguments)
+
+
+def _done(request: web.Request, language: Language) -> str | None:
+    """Returns the result of the visitor's form, which leads to `?done=NAME`; None for a name without a text."""
+    return texts(language).get(f"done.{request.query.get('done')}")
 
 
 def spoken(language: Language) -> dict[str, Any]:
@@ -104,6 +154,7 @@ def spoken(language: Language) -> dict[str, Any]:
         "say": partial(views.say, language),
         "span": partial(views.span, language),
         "ago": partial(views.ago, language),
+        "described": partial(described, language),
         "subject": partial(subject, language=language),
     }
 

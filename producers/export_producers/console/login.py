@@ -12,6 +12,7 @@ from export_producers.console.access import (
     SESSIONS,
     VISITOR,
     cookie_name,
+    read_form,
     see_other,
     set_cookie,
 )
@@ -69,8 +70,8 @@ def _form(request: web.Request, target: str, *, status: int = 200, wrong: str | 
 
 async def login(request: web.Request) -> web.StreamResponse:
     """Opens a session for a key."""
-    form, address, wrong_keys = await request.post(), request.remote or "", request.app[WRONG_KEYS]
-    target, key = target_of(str(form.get("next", ""))), str(form.get("key", "")).strip()
+    form, address, wrong_keys = await read_form(request), request.remote or "", request.app[WRONG_KEYS]
+    target, key = target_of(form.get("next")), form.get("key", "").strip()
     if wait_s := wrong_keys.wait_s(address):
         response = _form(request, target, status=429, wrong="login.too_many")
         response.headers["Retry-After"] = str(wait_s)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from export_producers.console.access import see_other
+from export_producers.console.access import read_form, see_other
 from export_producers.console.drafts import (
     Draft,
     Problems,
@@ -138,7 +138,7 @@ def _form(request: web.Request, draft: Draft, known: Mapping[str, str], outcome:
         title="new.title",
         draft=draft,
         kind_key=None if draft.kind is None else kind_key(draft.kind),
-        about=None if draft.kind is None else about_kind(draft.kind),
+        about_kind=None if draft.kind is None else about_kind(draft.kind),
         platform=known.get(draft.connection),
         groups=grouped(fields),
         json_lines=draft.text.split("\n"),
@@ -154,7 +154,7 @@ async def send(request: web.Request) -> web.Response:
 
     A form has one idempotency key. Sent twice, by a double click or a reload, it requests one export.
     """
-    form = {name: each for name, each in (await request.post()).items() if isinstance(each, str)}
+    form = await read_form(request)
     request[ABOUT].is_change = False
     draft, known, wish = Draft.of_form(form), await _known(request), _wish(form)
     if draft.kind is not None:
@@ -284,9 +284,16 @@ async def _dry_run(request: web.Request, export_request: ExportRequest, draft: D
     document = without_nulls(export_request)
     if document["idempotency_key"] == draft.key:
         del document["idempotency_key"]
-    origin = Origin(str(request.url.origin()), not context.callers.are_anonymous, context.queue.storage.keys.namespace)
+    origin = Origin(_address(request), not context.callers.are_anonymous, context.queue.storage.keys.namespace)
     programs = {name: text.splitlines() for name, text in snippets(document, origin).items()}
     return Checked(result, platform_problem, programs)
+
+
+def _address(request: web.Request) -> str:
+    """Returns the address of the gateway as the visitor sees it. A proxy in front of it states another one."""
+    headers, scheme = request.headers, request.scheme
+    proxied = headers.get("X-Forwarded-Proto", scheme)
+    return f"{proxied if proxied in {'http', 'https'} else scheme}://{headers.get('X-Forwarded-Host', request.host)}"
 
 
 ROUTES = [web.get("/new", show), web.post("/new", send)]

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from export_producers.client import ExportQueue
-from export_producers.console.charts import ended_by_hour
+from export_producers.console.charts import bytes_by_hour, ended_by_hour
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
 from export_producers.console.overview_views import (
@@ -52,13 +52,16 @@ async def _state(app: web.Application, allowed: frozenset[str] | None) -> dict[s
     if allowed is not None:
         overview = overview.of_connections(allowed)
         hours = {name: each for name, each in hours.items() if name in allowed}
+    together = summed(list(hours.values())) if hours else []
     return {
         "overview": overview,
         "sentences": sentences(overview),
         "is_empty": is_empty(overview),
         "phases": [(phase, SYMBOLS[phase], overview.phases.get(phase, 0)) for phase in Phase],
         "connections": connection_rows(overview, hours),
-        "chart": ended_by_hour(summed(list(hours.values())) if hours else []),
+        "chart": (chart := ended_by_hour(together)),
+        "stored": bytes_by_hour(together),
+        "hours": [(bar, hour.bytes) for bar, hour in zip(chart.bars, together, strict=True) if bar.parts][::-1],
         "sinks": {name: sink for name, sink in overview.sinks.items() if sink.pending or sink.given_up},
         "triggers": {name: each for name, each in overview.triggers.items() if each.lag_s or each.dead_letters},
         "oldest_due": oldest_due(overview),

@@ -54,15 +54,39 @@ def _problems(overview: Overview) -> Iterator[Text]:
     redis = overview.redis
     if redis.memory and redis.maxmemory and redis.memory >= MEMORY_FULL * redis.maxmemory:
         yield said("overview.memory_full", percent=round(100 * redis.memory / redis.maxmemory))
+    if redis.maxmemory and redis.policy not in {None, "noeviction"}:
+        yield said("overview.evicts", policy=redis.policy)
     yield from _paused(overview)
-    for name, sink in overview.sinks.items():
-        if sink.refused_since is not None:
-            yield said("overview.refused", name=name, age=overview.now - sink.refused_since, pending=sink.pending)
+    yield from _failing(overview)
+    yield from _undelivered(overview)
     if overview.workers and oldest_due(overview) >= LATE:
         yield said("overview.late", age=oldest_due(overview))
     failed = sum(connection.last_hour.failed for connection in overview.connections.values())
     if failed:
         yield said("overview.failed", count=failed)
+    if len(found := versions(overview.workers)) > 1:
+        yield said("overview.versions", versions=", ".join(f"{version}: {count}" for version, count in found))
+
+
+def _failing(overview: Overview) -> Iterator[Text]:
+    """Yields the calls of a connection that are paused for some exports, while the platform answers others."""
+    for name, connection in overview.connections.items():
+        breakers = connection.breaker
+        for kind, breaker in (("submit", breakers.submit), ("poll", breakers.poll), ("transfer", breakers.transfer)):
+            if breaker is not None and _is_open(breaker, overview.now):
+                yield said(f"overview.failing_{kind}", name=name, exports=breaker.failures)
+
+
+def _undelivered(overview: Overview) -> Iterator[Text]:
+    """Yields what did not arrive: events at sinks, and messages at triggers."""
+    for name, sink in overview.sinks.items():
+        if sink.refused_since is not None:
+            yield said("overview.refused", name=name, age=overview.now - sink.refused_since, pending=sink.pending)
+        if sink.given_up:
+            yield said("overview.given_up", name=name, count=sink.given_up)
+    for name, trigger in overview.triggers.items():
+        if trigger.dead_letters:
+            yield said("overview.dead_letters", name=name, count=trigger.dead_letters)
 
 
 def _paused(overview: Overview) -> Iterator[Text]:

@@ -6,7 +6,7 @@ from typing import Any
 
 OPTIONS_MAX = 20
 """Items that a search shows. The visitor searches for a longer part of the name to see others."""
-LABEL_MAX_CHARS = 200
+LABEL_MAX_CHARS = 100
 """The part of a name that is shown."""
 VALUE_MAX_CHARS = 512
 """No field of a kind takes a longer text."""

@@ -12,6 +12,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "lang": LANGUAGES,
     "theme": ("auto", "light", "dark"),
     "clock": ("local", "utc"),
+    "keys": ("on", "off"),
 }
 """The values of each preference, the default first. The default language is the browser's."""
 KEPT_S = 365 * 86_400
@@ -21,11 +22,16 @@ COOKIE = "ew-"
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The preferences of one visitor."""
+    """The preferences of one visitor.
+
+    Args:
+        keys: Whether single keys act. Speech input and shaking hands can press them by accident (WCAG 2.1.4).
+    """
 
     lang: Language
     theme: str
     clock: str
+    keys: str
 
 
 def preferences_of(request: web.Request) -> Preferences:
@@ -35,6 +41,7 @@ def preferences_of(request: web.Request) -> Preferences:
         lang=preferred(chosen["lang"], request.headers.get("Accept-Language")),
         theme=chosen["theme"] or CHOICES["theme"][0],
         clock=chosen["clock"] or CHOICES["clock"][0],
+        keys=chosen["keys"] or CHOICES["keys"][0],
     )
 
 

@@ -31,7 +31,6 @@ from export_worker.errors import ConfigError, IdempotencyConflictError, InvalidR
 PATH = "/console/triggers"
 PAGE_LETTERS = 10
 """Dead letters of a page. Each shows up to 64 KiB of its message."""
-DONE = ("dropped",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,6 @@ async def _page_of_one(request: web.Request, failure: str | None = None) -> web.
         failure=failure,
         older=None if found.next_cursor is None else address(path, {"cursor": found.next_cursor}),
         first=path if cursor else None,
-        done=given.get("done") if given.get("done") in DONE else None,
         command=command("dead-letters", "list", trigger),
         json_url=f"/v1/triggers/{trigger}/dead",
     )
@@ -160,7 +158,6 @@ async def _page(request: web.Request, *, status: int = 200, **more: Any) -> web.
         "failure": None,
         "older": None,
         "first": None,
-        "done": None,
     }
     shown = nothing | {"is_configured": more.get("trigger") in configured} | more
     return page(request, "triggers", status=status, title="triggers.title", rows=rows, **shown)

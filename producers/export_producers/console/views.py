@@ -101,14 +101,18 @@ class Row:
     took: timedelta
 
 
-def row(status: Status, now: datetime) -> Row:
-    """Returns the row of an export."""
+def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
+    """Returns the row of an export.
+
+    Args:
+        slowed: What else is known about its duration.
+    """
     percent = status.progress.percent
     return Row(
         status=status,
         symbol=SYMBOLS[status.phase],
         kind_key=kind_key(status.kind),
-        now=list(activity(status, now)),
+        now=[*activity(status, now), *slowed],
         error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
         percent=None if percent is None or status.phase.terminal else round(percent),
         age=now - status.created_at,
@@ -123,7 +127,9 @@ def kind_key(kind: str) -> str | None:
 
 def activity(status: Status, now: datetime) -> Iterator[Text]:
     """Yields what an export does at the moment, or what it has stored, in short texts."""
-    due = status.due_at
+    due, percent = status.due_at, status.progress.percent
+    if percent is not None and not status.phase.terminal:
+        yield said("now.percent", percent=round(percent))
     match status.phase:
         case Phase.QUEUED:
             yield said("now.queued")
@@ -164,41 +170,6 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """An entry of a timeline.
-
-    Args:
-        times: How often the same was noted in a row.
-        after: Time since the entry before; None for the first one.
-    """
-
-    at: datetime
-    phase: str
-    symbol: str
-    note: str
-    times: int
-    after: timedelta | None
-
-
-def transitions(entries: Sequence[Mapping[str, Any]]) -> list[Transition]:
-    """Returns the entries of a timeline, oldest first. Equal ones in a row become one."""
-    found: list[Transition] = []
-    last_at: datetime | None = None
-    for entry in entries:
-        at = datetime.fromisoformat(str(entry["at"]))
-        phase, note = str(entry["phase"]), str(entry["note"])
-        after = None if last_at is None else at - last_at
-        last_at = at
-        if found and (found[-1].phase, found[-1].note) == (phase, note):
-            before = found[-1]
-            found[-1] = Transition(before.at, phase, before.symbol, note, before.times + 1, before.after)
-        else:
-            symbol = SYMBOLS[Phase(phase)] if phase in set(Phase) else ""
-            found.append(Transition(at, phase, symbol, note, 1, after))
-    return found
 
 
 def asked_for(status: Status) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from export_producers.gateway.callers.access import authenticate, authorize
 from export_producers.gateway.callers.principals import PRINCIPAL
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
 from export_producers.gateway.documents.openapi import document
-from export_producers.gateway.documents.schemas import Health
+from export_producers.gateway.documents.schemas import Health, Root
 from export_producers.gateway.handlers import (
     activity,
     bulk,
@@ -22,6 +22,7 @@ from export_producers.gateway.handlers import (
     events,
     exports,
     failures,
+    installation,
     me,
     one_export,
     overviews,
@@ -55,6 +56,7 @@ ROUTES = [
     *events.ROUTES,
     *dead_letters.ROUTES,
     *activity.ROUTES,
+    *installation.ROUTES,
     *me.ROUTES,
 ]
 """The calls of the API. `calls.py` states for each of them which role it needs."""
@@ -117,6 +119,14 @@ async def openapi(_: web.Request) -> web.Response:
     return web.json_response(document(), dumps=dumps)
 
 
+async def root(request: web.Request) -> web.Response:
+    """Leads to the console, or names what is served."""
+    if request.app[CONTEXT].options.serves_console:
+        return web.Response(status=302, headers={"Location": "/console/"})
+    open_paths = {route.path.strip("/").partition(".")[0]: route.path for route in OPEN_ROUTES if route.path != "/"}
+    return json_response(Root(links=open_paths | {"exports": "/v1/exports"}))
+
+
 async def console(_: web.Request) -> web.Response:
     """Leads to the console."""
     return web.Response(status=308, headers={"Location": "/console/"})
@@ -150,6 +160,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 OPEN_ROUTES = [
+    web.get("/", root),
     web.get("/openapi.json", openapi),
     web.get("/healthz", healthz),
     web.get("/readyz", readyz),

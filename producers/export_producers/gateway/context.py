@@ -22,6 +22,7 @@ from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.shared import SharedRead
+from export_producers.reads.workers import WorkerState
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
@@ -43,11 +44,13 @@ class GatewayContext:
     Args:
         changes: Reads the changes of exports once for all clients.
         overview: Reads the overview once for all callers of a second.
+        workers: Reads the workers in the same way.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
         installation: What this gateway knows beyond Redis.
         streams: The requests of the open event streams.
         in_flight: The owners and idempotency keys of the requests in progress.
+        doctor_running: Held while the checks of `doctor` run.
         stopping: Set when the gateway stops. Event streams then end.
     """
 
@@ -55,6 +58,7 @@ class GatewayContext:
     callers: Callers
     rate_limit: RateLimit
     overview: SharedRead[Overview]
+    workers: SharedRead[list[WorkerState]]
     changes: ChangeFeed
     catalog: CatalogCall | None
     options: GatewayOptions
@@ -63,6 +67,7 @@ class GatewayContext:
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)
+    doctor_running: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextmanager

@@ -1,10 +1,15 @@
 """What a gateway knows of the installation that it belongs to, beyond Redis. The wiring passes it in."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from export_producers.triggers.configured import ConfiguredTrigger
 
+SettingsCall = Callable[[], dict[str, Any]]
+"""Returns the effective configuration without secrets. It imports the drivers of platforms, so it runs in a thread."""
+DoctorCall = Callable[[], AsyncGenerator[Mapping[str, Any], None]]
+"""Runs the checks of `doctor`. Yields each finding with `about`, `level`, `says` and `fix`, without secrets."""
 TriggersCall = Callable[[], Awaitable[Mapping[str, ConfiguredTrigger]]]
 """Reads the triggers that the configuration has at this moment."""
 
@@ -30,7 +35,11 @@ class Installation:
     Args:
         connections: Empty if the gateway uses the connections that workers have announced.
         triggers: None if this gateway reads no configuration.
+        settings: None if the configuration cannot be shown.
+        doctor: None if the packages that call every service are not installed.
     """
 
     connections: Mapping[str, ConfiguredConnection] = field(default_factory=dict)
     triggers: TriggersCall | None = None
+    settings: SettingsCall | None = None
+    doctor: DoctorCall | None = None

@@ -88,6 +88,7 @@ async def listening(
         callers=Callers(options),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         overview=SharedRead(queue.reads.overview, clock=clock),
+        workers=SharedRead(queue.reads.workers, clock=clock),
         changes=ChangeFeed(queue.reads.changes),
         catalog=catalog,
         options=options,

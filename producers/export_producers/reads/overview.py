@@ -134,18 +134,21 @@ def _workers(records: Sequence[str]) -> list[WorkerOverview]:
             record = WorkerRecord.model_validate_json(text)
         except ValidationError:  # another version wrote it
             continue
-        workers.append(
-            WorkerOverview(
-                id=record.owner,
-                version=record.version,
-                roles=sorted(record.running),
-                steps=record.running,
-                started_at=record.started_at,
-                seen=record.seen_at,
-                store_problems=record.store_problems,
-            )
-        )
+        workers.append(WorkerOverview(**facts_of(record)))
     return sorted(workers, key=lambda worker: worker.started_at, reverse=True)
+
+
+def facts_of(record: WorkerRecord) -> dict[str, Any]:
+    """Returns the fields of a `WorkerOverview`. Pure."""
+    return {
+        "id": record.owner,
+        "version": record.version,
+        "roles": sorted(record.running),
+        "steps": record.running,
+        "started_at": record.started_at,
+        "seen": record.seen_at,
+        "store_problems": record.store_problems,
+    }
 
 
 def _sink(found: Mapping[str, Any]) -> SinkOverview:

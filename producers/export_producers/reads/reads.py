@@ -9,6 +9,7 @@ from export_producers.reads.overview import OverviewReader
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import StatsReader
 from export_producers.reads.stats_document import StatsHour
+from export_producers.reads.workers import WorkerState, read_workers
 from export_producers.storage import Storage
 
 
@@ -40,6 +41,11 @@ class Reads:
         now = await self._storage.now()
         async with self._storage.calls():
             return await read_connection(self._storage.client, self._storage.keys, name, kinds, now)
+
+    async def workers(self) -> list[WorkerState]:
+        """Returns the workers that run with the steps that they run, in two round trips."""
+        async with self._storage.calls():
+            return await read_workers(self._storage.client, self._storage.keys)
 
     async def stats(
         self, connections: Sequence[str] | None, first: datetime, last: datetime

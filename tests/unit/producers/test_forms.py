@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 import pytest
 
-from export_producers.console.forms import Field, _object_fields, cleaned, fields_of, request_of, texts_of
+from export_producers.console.descriptions import described, translations
+from export_producers.console.forms import Field, _object_fields, about_kind, cleaned, fields_of, request_of, texts_of
 from export_worker.contract.dry_run import without_nulls
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.model import Model
@@ -211,3 +212,12 @@ def test_fields_of_another_package_have_their_own_types_or_json() -> None:
 
 def test_text_of_a_form_is_what_the_page_shows() -> None:
     assert cleaned("a\u202eb\r\nc\x00") == "a\ufffdb\nc\ufffd"
+
+
+def test_every_description_is_translated_with_the_same_code() -> None:
+    kinds = [about_kind(kind) for kind in PLATFORM_OF_KIND]
+    shown = {*kinds, *(each.about for kind in PLATFORM_OF_KIND for each in fields_of(kind))}
+    assert shown == set(translations())
+    for english in shown:
+        assert sorted(described("en", english).parts[1::2]) == sorted(described("zh", english).parts[1::2]), english
+    assert described("zh", "of `another` package").is_foreign

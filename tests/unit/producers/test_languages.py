@@ -91,6 +91,14 @@ def test_durations_and_ages_have_the_units_of_the_language() -> None:
         ((None, "de-DE,zh-Hans;q=0.9,en;q=0.8"), "zh"),
         (("en", "zh"), "en"),
         (("", ",;,"), "en"),
+        ((None, "en;q=0.5,zh;q=0.9"), "zh"),
+        ((None, "en;q=0.1, fr, zh-CN ; q=0.2"), "zh"),
+        ((None, "zh;q=0,en;q=0.1"), "en"),
+        ((None, "zh;q=0"), "en"),
+        ((None, "en,zh"), "en"),
+        ((None, "en;q=x,zh;q=0.5"), "zh"),
+        ((None, "zh;q=nan,en;q=0.3"), "en"),
+        (("zh_CN.UTF-8", "en;q=1"), "zh"),
     ],
 )
 def test_preferred_language_is_the_first_one_that_exists(wishes: tuple[str | None, ...], language: Language) -> None:

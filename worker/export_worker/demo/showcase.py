@@ -5,8 +5,10 @@ All three run in this process.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from secrets import token_bytes
 
 from aiohttp import web
 
@@ -61,7 +63,7 @@ kind = "growingio.segment_users"
 project_id = "{{data.project}}"
 segment_id = "{{data.segment}}"
 """
-SECRETS = {"DEMO_WEBHOOK_SECRET": "whsec_ZGVtby1rZXktZm9yLXRoZS13ZWJob29rLW9mLWNybQ=="}
+SECRETS = {"DEMO_WEBHOOK_SECRET": f"whsec_{b64encode(token_bytes(32)).decode()}"}
 """The variables that the sections refer to. The receiver of the demo checks no signature."""
 
 

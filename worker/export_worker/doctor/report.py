@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
 from arq.connections import ArqRedis
@@ -22,6 +22,7 @@ from export_worker.doctor.triggers import check_trigger
 from export_worker.doctor.workers import check_workers
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
+from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.sinks.base import Sink
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.connections import open_driver
@@ -53,10 +54,21 @@ async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, Non
         for problem in error.problems:
             yield _wrong_setting("configuration", problem)
         return
-    for finding in _configuration(config, environment):
-        yield finding
     redactor = build_redactor(config)
     configure_logging(redactor, "ERROR")
+    async with aclosing(examined(config, redactor, environment)) as findings:
+        async for finding in findings:
+            yield finding
+
+
+async def examined(config: Config, redactor: Redactor, environment: Mapping[str, str]) -> AsyncGenerator[Finding, None]:
+    """Yields every finding about the services of a configuration; see `examine`.
+
+    Args:
+        redactor: Masks the secrets of the configuration in the findings.
+    """
+    for finding in _configuration(config, environment):
+        yield finding
     redis = asyncio.create_task(_findings_of("redis", _redis(config), redactor))
     parts = [
         redis,
@@ -64,9 +76,12 @@ async def examine(environment: Mapping[str, str]) -> AsyncGenerator[Finding, Non
         asyncio.create_task(_findings_of("connections", _connections(config, redactor), redactor)),
         asyncio.create_task(_findings_of("sinks and triggers", _sinks_and_triggers(config, redactor, redis), redactor)),
     ]
-    for part in parts:
-        for finding in await part:
-            yield finding
+    try:
+        for part in parts:
+            for finding in await part:
+                yield finding
+    finally:
+        await cancel_and_wait(*parts)
 
 
 async def _findings_of(about: str, part: Awaitable[list[Finding]], redactor: Redactor) -> list[Finding]:

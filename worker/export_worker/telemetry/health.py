@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.worker_record import WorkerRecord
+from export_worker.contract.worker_record import STEPS_MAX, RunningStep, WorkerRecord
 from export_worker.telemetry.metrics import Metrics
 from export_worker.telemetry.queue_stats import ALIVE_S, QueueSnapshot, QueueStats
 
@@ -42,6 +42,17 @@ class Claiming(Protocol):
     @property
     def running(self) -> int:
         """Returns the number of steps that run now."""
+
+    @property
+    def steps(self) -> Sequence[RunningStep]:
+        """Returns these steps, with those that run for longest first."""
+
+
+class Leases(Protocol):
+    """The leases of a worker's steps."""
+
+    lost_count: int
+    """Steps that other workers have taken over since the start."""
 
 
 class Stores(Protocol):
@@ -83,12 +94,14 @@ class Health:
         self._version = version("export-worker")
         self._claiming: Sequence[Claiming] = ()
         self._stores: Stores | None = None
+        self._leases: Leases | None = None
         self._problem: str | None = "the worker has not written its record yet"
         self._written_at_s = time.monotonic()
 
-    def watch(self, claiming: Sequence[Claiming], stores: Stores | None = None) -> None:
+    def watch(self, claiming: Sequence[Claiming], leases: Leases, stores: Stores | None = None) -> None:
         """Sets the loops whose steps and claims are reported, and the stores if the worker runs transfers."""
         self._claiming = claiming
+        self._leases = leases
         self._stores = stores
 
     def problems(self) -> dict[str, str]:
@@ -129,6 +142,8 @@ class Health:
             seen_at=now,
             running={each.role: each.running for each in self._claiming},
             store_problems={} if self._stores is None else self._stores.connection_problems(),
+            exports=[step for each in self._claiming for step in each.steps][:STEPS_MAX],
+            leases_lost=None if self._leases is None else self._leases.lost_count,
         )
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.set(self._keys.worker(self._owner), record.model_dump_json(), px=int(ALIVE_S * 1000))

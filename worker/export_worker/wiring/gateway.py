@@ -6,12 +6,13 @@ from importlib.util import find_spec
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.context import CatalogCall
-from export_producers.gateway.installation import ConfiguredConnection, Installation
+from export_producers.gateway.installation import ConfiguredConnection, DoctorCall, Installation
 from export_producers.gateway.options import GatewayOptions, NamedKey
 from export_worker.config import Config
 from export_worker.config.gateway import GatewayKey
 from export_worker.credentials import Redactor, reveal
 from export_worker.wiring.catalog import list_resource
+from export_worker.wiring.shown_settings import shown_settings
 from export_worker.wiring.trigger_templates import read_triggers
 
 
@@ -38,21 +39,29 @@ def _named_key(name: str, key: GatewayKey) -> NamedKey:
     return NamedKey(name, reveal(key.key, f"gateway.keys.{name}.key"), Role(key.role), connections)
 
 
-def installation_of(config: Config) -> Installation:
-    """Returns what the gateway shows of the configuration."""
+def installation_of(config: Config, redactor: Redactor, doctor: DoctorCall) -> Installation:
+    """Returns what the gateway shows of the configuration.
+
+    Args:
+        doctor: Runs the checks. It needs the extra `worker`.
+    """
     connections = {
         name: ConfiguredConnection(each.base_url, each.requests_per_second, each.mib_per_second)
         for name, each in config.connections.items()
     }
-    return Installation(connections, read_triggers)
+    settings = partial(shown_settings, config, redactor)
+    return Installation(connections, read_triggers, settings, doctor if _calls_platforms() else None)
+
+
+def _calls_platforms() -> bool:
+    """Returns whether the extra `worker` is installed: drivers need its packages, but the gateway does not."""
+    return find_spec("zstandard") is not None  # no other extra has it, so the other packages are installed, too
 
 
 def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:
     """Returns the function that lists resources of platforms.
 
     Returns:
-        None if the extra `worker` is not installed: drivers need its packages, but the gateway does not.
+        None if the extra `worker` is not installed.
     """
-    if find_spec("zstandard") is None:  # which no other extra has, so its other packages are installed, too
-        return None
-    return partial(list_resource, config, redactor)
+    return partial(list_resource, config, redactor) if _calls_platforms() else None

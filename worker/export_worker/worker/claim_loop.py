@@ -14,6 +14,7 @@ It replaces these parts of arq's loop:
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -25,6 +26,7 @@ from redis.exceptions import RedisError
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.queue_jobs import STEP_FUNCTION, dump_job, load_job
 from export_worker.contract.redis_keys import Role
+from export_worker.contract.worker_record import RunningStep
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClaimedStep, ClaimRoom
 from export_worker.redis.clock import SharedClock
@@ -84,6 +86,7 @@ class ClaimLoop(Worker):
         self._runner = runner
         self._per_connection = per_connection
         self._slots = Counter[str]()
+        self._steps: dict[str, RunningStep] = {}
         self._searched_s = -QUEUE_POLL_S
         self._wake = asyncio.Event()
 
@@ -91,6 +94,11 @@ class ClaimLoop(Worker):
     def running(self) -> int:
         """Number of steps that run now."""
         return len(self.tasks)
+
+    @property
+    def steps(self) -> Sequence[RunningStep]:
+        """The steps that run now, in the order of their start."""
+        return list(self._steps.values())
 
     async def main(self) -> None:
         """Claims and runs steps until `drain` is called."""
@@ -162,6 +170,10 @@ class ClaimLoop(Worker):
         job_id = f"{claimed.export.export_id}:{claimed.step}:{claimed.version}"
         task = asyncio.create_task(self._runner.run(claimed))
         self.tasks[job_id] = task
+        export = claimed.export
+        self._steps[job_id] = RunningStep(
+            export_id=export.export_id, connection=export.request.connection, role=self.role
+        )
         if not claimed.slotless:
             self._slots[claimed.export.request.connection] += 1
             if self.role == "transfer":
@@ -171,6 +183,7 @@ class ClaimLoop(Worker):
     def _finished(self, job_id: str, claimed: ClaimedStep, task: asyncio.Task[None]) -> None:
         """Frees the slot. A failed step changed nothing, and is due again when its lease ends."""
         self.tasks.pop(job_id, None)
+        self._steps.pop(job_id, None)
         if not claimed.slotless:
             self._slots[claimed.export.request.connection] -= 1
         self._wake.set()

@@ -105,6 +105,8 @@ class Leases:
         self._lease_s = lease_s
         self._heartbeat_s = min(heartbeat_s, lease_s / 3)
         self._held: set[HeldStep] = set()
+        self.lost_count = 0
+        """Steps that other workers have taken over."""
 
     @asynccontextmanager
     async def holding(self, claimed: ClaimedStep) -> AsyncIterator[HeldStep]:

@@ -96,7 +96,7 @@ class Runtime:
         """Runs all loops until `stop` is set or one of them fails."""
         owner, loops = self._queue.owner, [self._claim_loop(role) for role in roles]
         _log.info("worker.started", owner=owner, roles=list(roles), connections=sorted(self._config.connections))
-        self._health.watch(loops, self._runner.gates if "transfer" in roles else None)
+        self._health.watch(loops, self._runner.leases, self._runner.gates if "transfer" in roles else None)
         self._runner.gates.watch([loop.wake for loop in loops])
         background = [asyncio.create_task(loop) for loop in self._background(roles, stop, burst=burst)]
         claiming = [asyncio.create_task(loop.async_run()) for loop in loops]

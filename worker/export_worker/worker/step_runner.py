@@ -103,6 +103,7 @@ class StepRunner:
                     await self.leases.commit(held, decision, signal)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
+                self.leases.lost_count += 1
                 self._instrument.on(LeaseLost(claimed.export.export_id, claimed.role))
                 return
             except _RestartDelayedError as delayed:

@@ -12,6 +12,14 @@ function showTimes(within) {
   }
 }
 
+// Counts down to the times that elements have in data-due.
+function showDue() {
+  for (const element of document.querySelectorAll("[data-due]")) {
+    const seconds = Math.max(0, Math.round((new Date(element.dataset.due) - Date.now()) / 1000));
+    element.textContent = element.dataset.text.replace("{seconds}", seconds);
+  }
+}
+
 function copy(element) {
   navigator.clipboard?.writeText(element.textContent).then(() => {
     element.classList.add("done");
@@ -64,6 +72,7 @@ function changePart(id, html) {
   showTimes(fresh);
   if (old.classList.contains("at")) fresh.classList.add("at");
   morph(old, fresh);
+  showDue();
 }
 
 function showNew(ids) {
@@ -97,6 +106,36 @@ function leave() {
 document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
 addEventListener("pagehide", leave);
 
+// Views: addresses of this page that the visitor has named. Only this browser keeps them.
+
+const keeper = document.querySelector("form[data-keep]");
+const views = document.querySelector("[data-views]");
+
+function showViews(change) {
+  const key = `views ${location.pathname}`;
+  const kept = JSON.parse(localStorage.getItem(key) ?? "{}");
+  if (change) localStorage.setItem(key, JSON.stringify(change(kept)));
+  views.querySelectorAll(".kept").forEach((each) => each.remove());
+  for (const [name, search] of Object.entries(kept)) {
+    const item = views.appendChild(document.createElement("li"));
+    item.className = "kept";
+    const link = item.appendChild(document.createElement("a"));
+    Object.assign(link, { href: location.pathname + search, textContent: name });
+    if (search === location.search) link.setAttribute("aria-current", "true");
+  }
+}
+
+keeper?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = keeper.elements.name.value.trim();
+  showViews((kept) => {
+    if (event.submitter.name !== "remove") return Object.assign(kept, { [name]: location.search });
+    for (const each of Object.keys(kept)) if (kept[each] === location.search) delete kept[each];
+    return kept;
+  });
+});
+if (views) showViews();
+
 // Keys
 
 const pages = {
@@ -106,6 +145,7 @@ const pages = {
   v: "/console/events",
   t: "/console/triggers",
   c: "/console/connections",
+  w: "/console/workers",
   a: "/console/activity",
 };
 let leader = false;
@@ -126,12 +166,13 @@ function moveBy(step) {
 function openForm(action) {
   const form = document.querySelector(`form[action$="/${action}"]`);
   const details = form?.closest("details");
-  if (!details) return document.querySelector(`button[name=action][value=${action}]`)?.click();
+  if (!details) return document.querySelector(`button[value=${action}], [data-act=${action}]`)?.click();
   details.open = true;
   details.querySelector("button").focus();
 }
 
 const commands = {
+  "?": () => document.getElementById("help")?.showModal(),
   "/": () => document.getElementById("q")?.focus(),
   "j": () => moveBy(1),
   "k": () => moveBy(-1),
@@ -153,6 +194,9 @@ function isTyping(target) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.activeElement.blur();
+  if (event.key === "Enter" && event.target.classList.contains("copied")) copy(event.target);
+  if (root.dataset.keys === "off" || document.querySelector("dialog[open]")) return;
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   if (leader && pages[event.key]) {
     event.preventDefault();
@@ -164,11 +208,11 @@ document.addEventListener("keydown", (event) => {
   } else if (commands[event.key]) {
     event.preventDefault();
     commands[event.key]();
-  } else if (event.key === "Enter" && event.target.classList.contains("copied")) {
-    copy(event.target);
   }
   leader = false;
 });
 
 showTimes(document);
+showDue();
+setInterval(showDue, 1000);
 follow();

@@ -4,11 +4,11 @@ from pydantic import BaseModel
 
 from export_producers.choices import LIST_MAX
 from export_producers.gateway.documents.act_documents import Act, Json, query_parameter
-from export_producers.gateway.documents.schemas import Activity, Me
+from export_producers.gateway.documents.schemas import Activity, Configuration, DoctorReport, Me
 from export_producers.moments import FORMS
 
 TAGS = {"callers": "Find out who may do what, and who has done what."}
-ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity)
+ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity, Configuration, DoctorReport)
 """The models of answers."""
 
 
@@ -24,6 +24,26 @@ CALLS = (
         description="A key of `gateway.api_keys` has the role `service`. Each role may do what the roles before it may "
         "do.",
         answers={200: ("The caller.", Me)},
+    ),
+    Act(
+        path="/v1/configuration",
+        method="get",
+        name="configuration",
+        tag="callers",
+        about="Get the effective configuration.",
+        description="For administrators. Every secret is `***`.",
+        answers={200: ("The configuration of this gateway.", Configuration)},
+        problems=(501,),
+    ),
+    Act(
+        path="/v1/doctor",
+        name="doctor",
+        tag="callers",
+        about="Check every service.",
+        description="For administrators. The gateway checks Redis, S3, connections, sinks, triggers and workers with "
+        "real calls, one run at a time. The call lasts two minutes at most. It needs the extra `worker`.",
+        answers={200: ("The findings.", DoctorReport)},
+        problems=(409, 501),
     ),
     Act(
         path="/v1/activity",

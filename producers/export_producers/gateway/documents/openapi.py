@@ -5,6 +5,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
@@ -21,6 +22,7 @@ from export_producers.gateway.documents.schemas import (
     Health,
     Problem,
     RetryOrder,
+    Root,
     StatusEvent,
     Timeline,
 )
@@ -29,6 +31,7 @@ from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import DAYS_MAX
 from export_producers.reads.stats_document import Stats
+from export_producers.reads.workers import Fleet
 from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
 from export_worker.contract.request import ExportRequest
@@ -57,32 +60,38 @@ _SECONDS = {"description": "Seconds until the status may change.", "schema": {"t
 _LOCATION = {"description": "The path of the export's status.", "schema": {"type": "string"}}
 
 
+ORDERS: tuple[type[BaseModel], ...] = (ExportRequest, RetryOrder, *act_documents.ORDERS)
+"""The models of bodies."""
+ANSWERS: tuple[type[BaseModel], ...] = (
+    Accepted,
+    Status,
+    ExportPage,
+    Failures,
+    Cancelling,
+    Timeline,
+    ExplanationDocument,
+    Deliveries,
+    DryRun,
+    StatusEvent,
+    ChangeEvent,
+    ChangedExports,
+    Overview,
+    Fleet,
+    Stats,
+    Problem,
+    Health,
+    Root,
+    *act_documents.ANSWERS,
+    *caller_documents.ANSWERS,
+)
+"""The models of answers."""
+
+
 @cache
 def document() -> Json:
     """Returns the document. It is cached, so callers must not modify it."""
     _, schemas = models_json_schema(
-        [
-            (ExportRequest, "validation"),
-            (RetryOrder, "validation"),
-            (Accepted, "serialization"),
-            (Status, "serialization"),
-            (ExportPage, "serialization"),
-            (Failures, "serialization"),
-            (Cancelling, "serialization"),
-            (Timeline, "serialization"),
-            (ExplanationDocument, "serialization"),
-            (Deliveries, "serialization"),
-            (DryRun, "serialization"),
-            (StatusEvent, "serialization"),
-            (ChangeEvent, "serialization"),
-            (ChangedExports, "serialization"),
-            (Overview, "serialization"),
-            (Stats, "serialization"),
-            (Problem, "serialization"),
-            (Health, "serialization"),
-            *((model, "validation") for model in act_documents.ORDERS),
-            *((model, "serialization") for model in (*act_documents.ANSWERS, *caller_documents.ANSWERS)),
-        ],
+        [*((model, "validation") for model in ORDERS), *((model, "serialization") for model in ANSWERS)],
         ref_template="#/components/schemas/{model}",
     )
     # The status is read without the models of kinds, so its own schema names only the main fields of a request.
@@ -127,8 +136,10 @@ def _paths() -> Json:
         "/v1/failures": {"get": _failures()},
         "/v1/catalog/{connection}/{resource}": {"get": _catalog()},
         "/v1/overview": {"get": _overview()},
+        "/v1/workers": {"get": _workers()},
         "/v1/stats": {"get": _stats()},
         "/v1/stream": {"get": _stream()},
+        "/": {"get": _root()},
         "/openapi.json": {"get": _open("openapi", "Get this document.", _OBJECT)},
         "/healthz": {"get": _open("alive", "Check whether the process runs.", _json("Health"))},
         "/readyz": {"get": _open("ready", "Check whether Redis is reachable.", _json("Health"), 503)},
@@ -272,6 +283,11 @@ def _overview() -> Json:
     return _operation("overview", "Get the state of everything.", answers, (), [])
 
 
+def _workers() -> Json:
+    answers = {200: _answer("The workers that run, and the queue.", _json("Fleet"))}
+    return _operation("workers", "Get the workers and the queue.", answers, (), [])
+
+
 def _stats() -> Json:
     moment = {"type": "string", "format": "date-time"}
     parameters = [
@@ -315,6 +331,13 @@ def _open(name: str, about: str, content: Json, *problems: int) -> Json:
     """Returns an operation that is open to every client: it needs no key and has no rate limit."""
     answers = {"200": _answer(about, content)} | _problems((*problems, 400, 500))
     return _named(name, "service", about) | {"security": [], "responses": answers}
+
+
+def _root() -> Json:
+    document = _open("root", "Get the paths of what this gateway serves.", _json("Root"))
+    location = _LOCATION | {"description": "The path of the console."}
+    console = {"description": "The gateway serves the console.", "headers": {"Location": location}}
+    return document | {"responses": {"302": console} | document["responses"]}
 
 
 def _operation(

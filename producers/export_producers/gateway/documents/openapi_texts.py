@@ -29,6 +29,7 @@ TAGS = {
 TAG_OF = {
     "catalog": "catalog",
     "overview": "overview",
+    "workers": "overview",
     "stats": "overview",
     "stream": "overview",
 }
@@ -55,11 +56,14 @@ DESCRIPTIONS = {
     "deliveries": "Each end of an export has one event, which every sink of its request gets.",
     "catalog": "Each item is as the platform returns it. The gateway needs the extra `worker` for this call.",
     "overview": "The gateway reads Redis for it once a second at most, so it may be requested often.",
+    "workers": "Each worker reports every two seconds which steps it runs. A caller that is limited to some "
+    "connections sees only steps of their exports.",
     "stats": "Workers count an export in the write that ends it, so no export is missing and none counts twice.",
     "stream": "One stream for everything that a page shows. A gateway reads Redis once for all of its streams. An "
     "`export` event is sent four times a second at most, with the last change of each export. After a `reset`, read "
     "again.",
     "openapi": "The document describes the gateway that serves it, with the kinds of all installed packages.",
+    "root": "Needs no key. With the console, the response is a redirect to it; else it has the paths.",
     "alive": "For liveness probes. The answer does not depend on Redis.",
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",

@@ -1,6 +1,6 @@
 """The documents of the HTTP API that are not part of the contract. Needs only pydantic."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
@@ -201,6 +201,44 @@ class Me(_Answer):
     """The connections that the caller may see and use; null for all."""
     language: Literal["en", "zh"]
     """The language of texts for the caller, from `Accept-Language`."""
+
+
+class Configuration(_Answer):
+    """The effective configuration of the gateway."""
+
+    settings: dict[str, Any]
+    """The settings by section. Every secret is `***`."""
+
+
+class DoctorFinding(_Answer):
+    """One finding of the checks."""
+
+    about: str
+    """What was checked, such as `redis` or `connection gio`."""
+    level: Literal["ok", "warning", "error"]
+    """Whether it works."""
+    says: str
+    """What was found."""
+    fix: str
+    """What to do about it; empty if nothing is to be done."""
+
+
+class DoctorReport(_Answer):
+    """The findings of the checks."""
+
+    ok: bool
+    """Whether there is no error."""
+    findings: list[DoctorFinding]
+    """Every finding."""
+
+
+class Root(_Answer):
+    """What serves here, and where."""
+
+    service: Literal["export-worker"] = "export-worker"
+    """The name of this service."""
+    links: dict[str, str]
+    """The paths of what it serves, by name."""
 
 
 class Health(_Answer):

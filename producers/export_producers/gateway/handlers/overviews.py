@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from export_producers.gateway.callers.principals import allowed_connections, require
-from export_producers.gateway.context import CONTEXT, json_response, query
+from export_producers.gateway.context import CONTEXT, GatewayContext, json_response, query
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.reads.stats import DAYS_MAX, empty_hours, summed, too_long
 from export_producers.reads.stats_document import Stats
+from export_producers.reads.workers import Fleet, fleet_of
 from export_worker.contract.durations import BUCKETS_S
 
 STATS_PERIOD = timedelta(days=1)
@@ -22,6 +23,18 @@ async def overview(request: web.Request) -> web.Response:
     query(request)
     state, allowed = await request.app[CONTEXT].overview.get(), allowed_connections(request)
     return json_response(state if allowed is None else state.of_connections(allowed))
+
+
+async def workers(request: web.Request) -> web.Response:
+    """Returns the workers and the queue. Redis is read once a second at most."""
+    query(request)
+    return json_response(await read_fleet(request.app[CONTEXT], allowed_connections(request)))
+
+
+async def read_fleet(context: GatewayContext, allowed: frozenset[str] | None) -> Fleet:
+    """Returns the workers and the queue as a caller sees them who may see only these connections; None for all."""
+    overview, found = await context.overview.get(), await context.workers.get()
+    return fleet_of(overview, found if allowed is None else [worker.of_connections(allowed) for worker in found])
 
 
 async def stats(request: web.Request) -> web.Response:
@@ -62,4 +75,4 @@ def _moment(name: str, text: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-ROUTES = [web.get("/v1/overview", overview), web.get("/v1/stats", stats)]
+ROUTES = [web.get("/v1/overview", overview), web.get("/v1/workers", workers), web.get("/v1/stats", stats)]

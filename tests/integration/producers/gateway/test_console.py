@@ -221,7 +221,7 @@ async def test_stream_of_an_export_sends_its_state_until_its_end(console: Gatewa
         name, parts = await anext(received)
         assert (name, set(parts)) == (
             "parts",
-            {"state", "part-why", "part-platform", "part-times", "part-deliveries", "part-timeline"},
+            {"state", "part-why", "part-platform", "part-transfer", "part-times", "part-deliveries", "part-timeline"},
         )
         assert "排队中" in parts["state"]
         await console.site.fail(await console.site.one(), PlatformNotFoundError(HOSTILE))

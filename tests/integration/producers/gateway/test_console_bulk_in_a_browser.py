@@ -9,12 +9,11 @@ import pytest
 from arq.connections import ArqRedis
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformUnavailableError
 from support import browser
-from support.console_browser import WAIT_S, click, drive, press, shown
+from support.console_browser import click, drive, press, shown, waiting
 from support.gateway_site import GatewaySite, open_gateway
 from support.redis_site import REFUSED
 
@@ -39,9 +38,7 @@ async def counted(console: GatewaySite, export_ids: list[str]) -> dict[Phase, in
 
 def progressed(driver: Chrome) -> None:
     """Waits until a run has acted on an export."""
-    WebDriverWait(driver, WAIT_S).until(
-        lambda page: re.search("[1-9][0-9]* of [0-9]+ export", page.find_element(By.ID, "main").text)
-    )
+    waiting(driver).until(lambda page: re.search("[1-9][0-9]* of [0-9]+ export", page.find_element(By.ID, "main").text))
 
 
 async def test_operator_retries_what_failed_at_503_and_stops_halfway(
@@ -119,7 +116,7 @@ async def test_operator_retries_and_stops_on_a_phone_in_chinese(
 
 
 async def test_operator_retries_and_stops_without_scripts(console: GatewaySite) -> None:
-    temporary, _ = await outage(console, 30, 2)
+    temporary, _ = await outage(console, 90, 2)
 
     def journey() -> None:
         with browser.browser(scripts=False) as driver:
@@ -132,3 +129,50 @@ async def test_operator_retries_and_stops_without_scripts(console: GatewaySite) 
 
     await drive(journey)
     assert (await counted(console, temporary))[Phase.FAILED] > 0
+
+
+async def test_keys_are_listed_and_can_be_switched_off(console: GatewaySite, driver: Chrome, pictures: Path) -> None:
+    def journey() -> None:
+        driver.get(f"{console.url}/console/exports")
+        press(driver, "?")
+        shown(driver, "#help", "Next row")
+        browser.picture(driver, pictures, "keys")
+        assert browser.accessibility_findings(driver) == []
+        press(driver, Keys.ESCAPE)
+        assert not driver.find_element(By.ID, "help").is_displayed()
+        press(driver, "/", "gf", Keys.ESCAPE)
+        assert driver.switch_to.active_element.tag_name == "body"
+        press(driver, "?")
+        click(driver, "#help a")
+        press(driver, "gf")
+        click(driver, "footer a[href='/console/keys']")
+        shown(driver, "h1", "Keyboard")
+        shown(driver, "main", "The keys are switched off.")
+        assert browser.accessibility_findings(driver) == []
+        click(driver, "main a")
+        press(driver, "gf")
+        shown(driver, "h1", "Failures")
+
+    await drive(journey)
+
+
+async def test_view_is_named_kept_by_the_browser_and_forgotten(
+    console: GatewaySite, driver: Chrome, pictures: Path
+) -> None:
+    await console.site.failed(1, TEMPORARY)
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/exports")
+        click(driver, "#views li a")
+        shown(driver, "main", "Exports that match: 1")
+        driver.find_element(By.NAME, "name").send_keys("<b>on call</b>", Keys.ENTER)
+        shown(driver, "#views .kept", "<b>on call</b>")
+        browser.picture(driver, pictures, "views")
+        assert browser.accessibility_findings(driver) == []
+        driver.get(f"{console.url}/console/exports")
+        click(driver, "#views .kept a")
+        assert driver.current_url.endswith("?phase=failed&since=24h")
+        click(driver, "button[name=remove]")
+        waiting(driver).until(lambda page: "on call" not in page.find_element(By.ID, "views").text)
+
+    await drive(journey)

@@ -177,7 +177,7 @@ async def test_connection_whose_request_headers_never_end_is_closed(
 # Errors
 
 WRONG: list[tuple[str, str, Any, int, str]] = [
-    ("GET", "/", None, 404, "not_found"),
+    ("GET", "/index.html", None, 404, "not_found"),
     ("GET", "/v1/nothing", None, 404, "not_found"),
     ("GET", f"/v1/exports/{UNKNOWN_ID}", None, 404, "not_found"),
     ("GET", "/v1/exports/..%2f..%2fetc", None, 404, "not_found"),
@@ -268,6 +268,24 @@ async def test_every_response_has_the_security_headers_and_no_cors_headers(gatew
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["Server"] == "export-worker"
     assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_root_leads_to_the_console(gateway: GatewaySite, method: str) -> None:
+    response = await gateway.call(method, "/", allow_redirects=False)
+    assert (response.status, response.headers["Location"], response.body) == (302, "/console/", b"")
+
+
+async def test_root_without_the_console_has_links_that_exist(
+    arq_redis: ArqRedis, redis_url: str, namespace: str
+) -> None:
+    options = replace(OPTIONS, api_keys=("first-key",), console=False)
+    async with open_gateway(arq_redis, redis_url, namespace, options) as gateway:
+        response = await gateway.call("GET", "/")
+        links = {name: (await gateway.call("GET", path)).status for name, path in response.json["links"].items()}
+        assert (response.status, response.json["service"]) == (200, "export-worker")
+        assert links == {"openapi": 200, "healthz": 200, "readyz": 200, "metrics": 200, "exports": 401}
+        assert (await gateway.call("POST", "/")).status == 405
 
 
 # Cancel, retry and list

@@ -245,6 +245,9 @@ async def test_commands_of_a_check_request_the_same_export(
     page = page_of(await sent(console, form, do="check"))
     texts = [each.text for each in page.all("pre")]
     assert len(texts) == 4
+    proxied = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "exports.example"}
+    response = await console.call("POST", "/console/new", data=form | {"do": "check"}, headers=proxied)
+    assert "curl -sS https://exports.example/v1/exports" in response.body.decode()
     assert json.loads(texts[0]) == request
     await console.site.redis.hset(console.site.keys.connections, "gio", "growingio")  # as workers announce it
     commands = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -387,6 +390,23 @@ async def test_oversized_form_is_refused_unread(console: GatewaySite) -> None:
     for count, status in ((100, 200), (1000, 413)):
         more = {f"export.f{number}": "1" for number in range(count)}
         assert (await sent(console, form | more, do="check")).status == status
+
+
+@pytest.mark.parametrize("path", ["/console/new", "/console/login"])
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded; charset=none", b"token=x"),
+        ("application/x-www-form-urlencoded", b"\xff=1"),
+        ("multipart/form-data", b"token=x"),
+        ("multipart/form-data; boundary=x", b"token=x"),
+    ],
+)
+async def test_form_that_cannot_be_decoded_is_refused(
+    console: GatewaySite, path: str, content_type: str, body: bytes
+) -> None:
+    response = await console.call("POST", path, data=body, headers={"Content-Type": content_type})
+    assert (response.status, "the form cannot be decoded" in response.body.decode()) == (400, True)
 
 
 @pytest.mark.parametrize("path", ["/console/", "/console/exports"])

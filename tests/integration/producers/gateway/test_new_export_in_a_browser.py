@@ -105,9 +105,7 @@ async def test_export_is_requested_without_scripts(console: GatewaySite) -> None
     assert len(await console.site.queue.list_exports()) == 1
 
 
-@pytest.mark.parametrize(
-    "look", ["lang=en&theme=light", "lang=zh&theme=dark", "lang=zh&theme=light", "lang=en&theme=dark"]
-)
+@pytest.mark.parametrize("look", ["lang=en&theme=light", "lang=zh&theme=dark"])
 async def test_page_is_accessible_in_each_state(
     console: GatewaySite, driver: Chrome, pictures: Path, look: str
 ) -> None:
@@ -140,12 +138,12 @@ async def test_form_fits_a_phone(console: GatewaySite, driver: Chrome, pictures:
             driver.get(f"{console.url}/console/{SEGMENTS}&lang=zh")
             browser.picture(driver, pictures, f"new-phone-{size[0]}")
             find(driver, "export-segment_id")
-            assert not browser.is_wider_than_the_window(driver)
+            assert browser.parts_beyond_the_window(driver) == []
             browser.picture(driver, pictures, f"new-found-phone-{size[0]}")
             click(driver, ".options button")
             enter(driver, "export-project_id", "WlGk4Daj")
             press(driver, "check")
             shown(driver, "#checked", "请求有效")
-            assert not browser.is_wider_than_the_window(driver)
+            assert browser.parts_beyond_the_window(driver) == []
 
     await drive(journey)
