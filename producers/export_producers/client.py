@@ -167,7 +167,7 @@ class ExportQueue(Closing):
         )
         async with translate_redis_errors(self._url):
             valid = [offer for offer in offers if isinstance(offer, Offer)]
-            answers = iter(await send_offers(self._client, self._keys, self._enqueue, valid))
+            answers = iter(await send_offers(self._keys, self._enqueue, valid))
         return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
@@ -381,4 +381,5 @@ class ExportQueue(Closing):
         """
         status, now = await self.status(export_id), await self.storage.now()
         async with translate_redis_errors(self._url):
-            return explanation(await read_facts(self._client, self._keys, status, now))
+            (facts,) = await read_facts(self._client, self._keys, [status], now)
+            return explanation(facts)

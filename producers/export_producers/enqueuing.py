@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from arq.connections import ArqRedis
-from redis.exceptions import NoScriptError
 
 from export_producers.records import Offer
 from export_worker.contract.redis_keys import Keys
 from export_worker.errors import InvalidRequestError
 from export_worker.redis.client import commands
-from export_worker.redis.scripts import Script, decode_document, encode_arguments
-
-_Call = tuple[list[str], dict[str, object]]
-"""The keys and the argument of the script."""
+from export_worker.redis.scripts import Script, decode_document
 
 
-async def send_offers(redis: ArqRedis, keys: Keys, enqueue: Script, offers: Sequence[Offer]) -> list[dict[str, Any]]:
+async def send_offers(keys: Keys, enqueue: Script, offers: Sequence[Offer]) -> list[dict[str, Any]]:
     """Returns the script's answer to each offer. A Redis that does not have the script yet gets it first.
 
     Needs one round trip, and two more if Redis does not have the script. Raises the errors of redis-py.
@@ -25,12 +21,8 @@ async def send_offers(redis: ArqRedis, keys: Keys, enqueue: Script, offers: Sequ
     if len(calls) == 1:
         ((names, arguments),) = calls
         return [await enqueue.document(names, arguments)]
-    try:
-        return await _pipelined(redis, enqueue, calls)
-    except NoScriptError:
-        # Nothing was enqueued. Even a repeated request is enqueued once: its export id stays the same.
-        await redis.script_load(enqueue.source)
-        return await _pipelined(redis, enqueue, calls)
+    # Even a repeated request is enqueued once: its export id stays the same.
+    return [decode_document(answer) for answer in await enqueue.answers(calls)]
 
 
 async def with_checked_sinks(
@@ -44,10 +36,3 @@ async def with_checked_sinks(
         return offers
     known = sorted(name.decode() for name in await commands(redis).hgetall(keys.sinks))
     return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]
-
-
-async def _pipelined(redis: ArqRedis, enqueue: Script, calls: Sequence[_Call]) -> list[dict[str, Any]]:
-    async with redis.pipeline(transaction=False) as pipe:
-        for names, arguments in calls:
-            pipe.evalsha(enqueue.sha, len(names), *names, encode_arguments(arguments))
-        return [decode_document(answer) for answer in await pipe.execute()]

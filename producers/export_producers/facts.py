@@ -1,55 +1,78 @@
 """Reads from Redis what explains why an export waits."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
+from typing import Any
 
 from arq.connections import ArqRedis
+from redis.asyncio.client import Pipeline
 
 from export_producers.explain import Facts, call_kind, pause_of
 from export_producers.pauses import ConnectionPause
 from export_producers.storage import Storage
-from export_producers.worker_records import store_problem
+from export_producers.worker_records import store_problems
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.slowness import eta_of, in_seconds
 from export_worker.contract.status import Status
-from export_worker.redis.client import commands
 
 DURATIONS_READ_MAX = 100
 """Durations that are read. Workers keep fewer."""
 
 
-async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime) -> Facts:
-    """Reads the facts about an export in three round trips at most. Raises the errors of redis-py."""
-    export_id, connection, kind = status.export_id, status.connection, call_kind(status.phase)
-    role: Role = "transfer" if kind == "transfer" else "control"
-    step, claims, released, cancel = await commands(redis).hmget(
-        keys.export(export_id), "step", "claims", "released", "cancel"
-    )
-    job_id = keys.job_id(export_id, int(step or 0))
+async def read_facts(redis: ArqRedis, keys: Keys, statuses: Sequence[Status], now: datetime) -> list[Facts]:
+    """Reads the facts about exports in two round trips, and in four if some are transfers.
+
+    Raises the errors of redis-py.
+    """
     async with redis.pipeline(transaction=False) as pipe:
-        pipe.zscore(keys.queue(role), job_id)
-        pipe.zrank(keys.parked(connection), job_id)
-        pipe.zrank(keys.waiting(connection), job_id)
-        pipe.zscore(keys.aside(role), job_id)
-        pipe.zcard(keys.slots(connection))
-        pipe.hmget(keys.breaker(connection), ["until", "pauses"])
-        pipe.hmget(keys.breaker(connection, kind), ["until", "failures", f"failed:{export_id}"])
-        pipe.zscore(keys.slots(connection), export_id)
-        pipe.lrange(keys.durations(connection, status.kind), 0, DURATIONS_READ_MAX - 1)
-        pipe.hget(keys.pauses, connection)
-        pipe.zscore(keys.parked(connection), job_id)
-        (
-            due_ms,
-            parked,
-            waiting,
-            aside,
-            slots,
-            platform,
-            (*calls, has_failed),
-            since_ms,
-            durations_ms,
-            operator_pause,
-            parked_ms,
-        ) = await pipe.execute()
+        for status in statuses:
+            pipe.hmget(keys.export(status.export_id), ["step", "claims", "released", "cancel"])
+        records = await pipe.execute() if statuses else []
+    async with redis.pipeline(transaction=False) as pipe:
+        for status, (step, *_) in zip(statuses, records, strict=True):
+            _read_waits(pipe, keys, status, int(step or 0))
+        answers = iter(await pipe.execute() if statuses else [])
+    transfers = {status.connection for status in statuses if call_kind(status.phase) == "transfer"}
+    problems = await store_problems(redis, keys, transfers) if transfers else {}
+    return [
+        _facts(status, now, record, list(islice(answers, WAITS)), problems.get(status.connection))
+        for status, record in zip(statuses, records, strict=True)
+    ]
+
+
+def _role(status: Status) -> Role:
+    return "transfer" if call_kind(status.phase) == "transfer" else "control"
+
+
+WAITS = 11
+"""The commands of `_read_waits`."""
+
+
+def _read_waits(pipe: Pipeline, keys: Keys, status: Status, step: int) -> None:
+    """Adds the commands that read where an export may wait."""
+    export_id, connection, kind, role = status.export_id, status.connection, call_kind(status.phase), _role(status)
+    job_id = keys.job_id(export_id, step)
+    pipe.zscore(keys.queue(role), job_id)
+    pipe.zrank(keys.parked(connection), job_id)
+    pipe.zrank(keys.waiting(connection), job_id)
+    pipe.zscore(keys.aside(role), job_id)
+    pipe.zcard(keys.slots(connection))
+    pipe.hmget(keys.breaker(connection), ["until", "pauses"])
+    pipe.hmget(keys.breaker(connection, kind), ["until", "failures", f"failed:{export_id}"])
+    pipe.zscore(keys.slots(connection), export_id)
+    pipe.lrange(keys.durations(connection, status.kind), 0, DURATIONS_READ_MAX - 1)
+    pipe.hget(keys.pauses, connection)
+    pipe.zscore(keys.parked(connection), job_id)
+
+
+def _facts(
+    status: Status, now: datetime, record: Sequence[bytes | None], waits: Sequence[Any], problem: str | None
+) -> Facts:
+    _, claims, released, cancel = record
+    (due_ms, parked, waiting, aside, slots, platform, (*calls, has_failed), *rest) = waits
+    since_ms, durations_ms, operator_pause, parked_ms = rest
+    is_transfer = _role(status) == "transfer"
     return Facts(
         status=status,
         now=now,
@@ -60,13 +83,13 @@ async def read_facts(redis: ArqRedis, keys: Keys, status: Status, now: datetime)
         waiting=waiting,
         offered_to_others=aside is not None,
         slots=slots,
-        platform=None if role == "transfer" else pause_of(*platform),
+        platform=None if is_transfer else pause_of(*platform),
         kind=None if has_failed is None else pause_of(*calls),
         running_s=_passed_s(since_ms, now),
         parked_s=_passed_s(parked_ms, now),
         durations_s=in_seconds(durations_ms),
         operator_pause=None if operator_pause is None else ConnectionPause.model_validate_json(operator_pause),
-        store_problem=await store_problem(redis, keys, connection) if role == "transfer" else None,
+        store_problem=problem if is_transfer else None,
     )
 
 

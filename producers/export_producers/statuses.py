@@ -28,10 +28,19 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
     ]
 
 
+async def read_timelines(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """Returns the transitions of exports with one round trip, the oldest first."""
+    async with client.pipeline(transaction=False) as pipe:
+        for export_id in export_ids:
+            pipe.lrange(keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
+        answers = await pipe.execute() if export_ids else []
+    return [[json.loads(entry) for entry in entries] for entries in answers]
+
+
 async def read_timeline(client: Any, keys: Keys, export_id: str) -> list[dict[str, Any]]:
     """Returns the transitions of an export with one round trip, oldest first; none if the export does not exist."""
-    entries = await client.lrange(keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
-    return [json.loads(entry) for entry in entries]
+    (timeline,) = await read_timelines(client, keys, [export_id])
+    return timeline
 
 
 async def read_existing(client: Any, keys: Keys, offer: Offer) -> Status | None:

@@ -1,5 +1,6 @@
 """Reads what running workers report about themselves."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,14 +12,14 @@ WORKERS_MAX = 100
 """Records that are read. If one of so many workers can use a store, its exports do not wait for the store."""
 
 
-async def store_problem(client: Any, keys: Keys, connection: str) -> str | None:
-    """Returns why no running transfer worker can use the store of a connection.
+async def store_problems(client: Any, keys: Keys, connections: Iterable[str]) -> dict[str, str | None]:
+    """Returns why no running transfer worker can use the stores of some connections, with two round trips.
 
     Args:
         client: A client of Redis.
 
     Returns:
-        The reason of one worker; None if a worker can use the store, or if no transfer worker runs.
+        For each connection the reason of one worker; None if a worker can use the store, or if no transfer worker runs.
     """
     owners = await client.zrevrange(keys.workers, 0, WORKERS_MAX - 1)
     async with client.pipeline(transaction=False) as pipe:
@@ -26,7 +27,11 @@ async def store_problem(client: Any, keys: Keys, connection: str) -> str | None:
             pipe.get(keys.worker(owner.decode()))
         stored = await pipe.execute() if owners else []
     records = [record for text in stored if text is not None and (record := _parsed(text)) is not None]
-    problems = [record.store_problems.get(connection) for record in records if "transfer" in record.running]
+    running = [record.store_problems for record in records if "transfer" in record.running]
+    return {name: _problem([problems.get(name) for problems in running]) for name in connections}
+
+
+def _problem(problems: Sequence[str | None]) -> str | None:
     return problems[0] if problems and None not in problems else None
 
 

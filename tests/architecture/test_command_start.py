@@ -51,6 +51,7 @@ ALLOWED = {"click", "colorama", "typing_extensions"}
 OURS = {
     "export_producers",
     "export_producers.choices",
+    "export_producers.language_choice",
     "export_producers.moments",
     "export_producers.commands",
     "export_producers.commands.completion",

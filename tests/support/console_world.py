@@ -97,7 +97,7 @@ async def fill(site: QueueSite, text: str = HOSTILE) -> World:
     ((entry, _),) = await redis.xrevrange(keys.dead(TRIGGER), count=1)
     await Pauses(site.queue.storage, {"ta": "thinkingdata"}).pause("ta", reason=text[:200], by="oncall")
     act = Act(who=text, kind="person", role="viewer", action="cancel", connection=CONNECTION, outcome="done")
-    await site.queue.activity.add(act.model_copy(update={"export_id": text, "detail": {text: text}}))
+    await site.queue.activity.add(act.model_copy(update={"export_id": exports[Phase.FAILED], "detail": {text: text}}))
     await redis.lpush(keys.durations(CONNECTION, "growingio.tag_users"), 1500, 62_000)
     nothing = BulkRequest(action="cancel", filter=BulkFilter(q="of-no-export"))
     progress = Progress(total=0, created_at=site.now, updated_at=site.now)

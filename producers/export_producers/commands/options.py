@@ -10,7 +10,7 @@ import click
 
 from export_producers.choices import LANGUAGES
 from export_producers.commands import completion
-from export_producers.languages import preferred
+from export_producers.language_choice import preferred
 from export_producers.moments import since, until
 from export_worker.contract.names import did_you_mean
 

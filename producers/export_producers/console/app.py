@@ -69,7 +69,7 @@ def console_app(context: GatewayContext) -> web.Application:
     app[SESSIONS] = Sessions(context.queue.storage)
     app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
-    app[LIVE_PAGES] = LivePages()
+    app[LIVE_PAGES] = LivePages(context)
     app[NUMBERS] = shared_numbers(context)
     app.add_routes([*ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)

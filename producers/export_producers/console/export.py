@@ -1,6 +1,6 @@
 """The page Export, and what can be done there."""
 
-import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,17 +12,17 @@ from export_producers.console.event_views import event_rows
 from export_producers.console.export_views import copy_command, last_restart, transitions, usual_duration
 from export_producers.console.exports import PATH
 from export_producers.console.frame import page, parts
-from export_producers.console.live import Parts, stream
+from export_producers.console.live import LIVE_PAGES, Parts, stream
 from export_producers.console.numbers import recent_overview
 from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.slowness import slowed
 from export_producers.console.views import asked_for, command, json_lines, row, starts
 from export_producers.deliveries import read_deliveries
-from export_producers.facts import with_eta
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.exports import STARTS
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.reads.changes import Change
 from export_worker.contract.status import Status
 from export_worker.errors import ExportNotFoundError, InvalidRequestError
 
@@ -34,20 +34,25 @@ EXPORT = r"/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 
 
 async def _one(request: web.Request, export_id: str, language: Language) -> dict[str, Any]:
-    """Reads one export, and returns what its page shows and what changes while it is open."""
-    queue, now = request.app[CONTEXT].queue, datetime.now(UTC)
-    status = await with_eta(queue.storage, await queue.status(export_id))
-    reason, entries, overview = await asyncio.gather(
-        queue.explanation(export_id),
-        queue.timeline(export_id),
-        recent_overview(request.app, allowed_connections(request)),
-    )
-    deliveries = await read_deliveries(queue.storage, export_id) if status.phase.terminal else []
+    """Reads one export, and returns what its page shows and what changes while it is open.
+
+    Four round trips, which pages share that are read at the same moment; two more for a transfer or deliveries.
+
+    Raises:
+        ExportNotFoundError: The export does not exist.
+    """
+    storage, now = request.app[CONTEXT].queue.storage, datetime.now(UTC)
+    details = (await request.app[LIVE_PAGES].details.get([export_id]))[export_id]
+    if details is None:
+        raise ExportNotFoundError(export_id)
+    status, entries = details.status, details.timeline
+    overview = await recent_overview(request.app, allowed_connections(request))
+    deliveries = await read_deliveries(storage, export_id) if status.phase.terminal else []
     connection = None if overview is None else overview.connections.get(status.connection)
     return {
         "row": row(status, now, slowed(status, connection, now)),
         "export": status,
-        "reason": reason.text(language),
+        "reason": details.reason.text(language),
         "entries": entries,
         "transitions": transitions(entries),
         "usual": usual_duration(status.eta, entries, now),
@@ -64,7 +69,10 @@ async def live_one(request: web.Request) -> web.StreamResponse:
     async def read() -> Parts:
         return parts(language, "export", await _one(request, export_id, language))
 
-    return await stream(request, (export_id, language), read)
+    async def update(changes: Sequence[Change]) -> Parts:
+        return await read() if any(change.export_id == export_id for change in changes) else {}
+
+    return await stream(request, (export_id, language), read, update)
 
 
 async def show_one(request: web.Request) -> web.Response:

@@ -8,8 +8,9 @@ from aiohttp import web
 
 from export_producers.bulk.orders import Action
 from export_producers.console.access import VISITOR, see_other
-from export_producers.console.frame import page, parts, rendered
-from export_producers.console.live import Parts, stream
+from export_producers.console.frame import page, rendered
+from export_producers.console.live import LIVE_PAGES, Parts, stream
+from export_producers.console.live_rows import PAGE_ROWS, LiveRows, part_of
 from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
 from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.slowness import slowed
@@ -30,7 +31,6 @@ from export_worker.contract.kind_names import kind_names
 from export_worker.contract.status import Phase, Status
 from export_worker.errors import ErrorCode, InvalidRequestError
 
-PAGE_ROWS = 50
 SINCE = ("1h", "24h", "7d")
 """The ages that the filter offers."""
 OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
@@ -91,7 +91,7 @@ class Query:
 async def show_list(request: web.Request) -> web.Response:
     """Shows one page of exports, newest first, or the only export that a search finds.
 
-    Two round trips, and one for the login.
+    Two round trips, one for the login, and one in ten seconds for the overview of all pages.
     """
     queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
     allowed = allowed_connections(request)
@@ -111,7 +111,7 @@ async def show_list(request: web.Request) -> web.Response:
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
         counts=phase_counts(request.get(OVERVIEW), wanted.values),
         choices={
-            "connection": sorted(allowed if allowed is not None else await queue.known_connections()),
+            "connection": connections_of(request.get(OVERVIEW), allowed),
             "kind": kind_names(),
             "error": sorted(ErrorCode),
             "since": SINCE,
@@ -131,18 +131,15 @@ async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows one page of exports."""
     queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
     allowed, may_act = allowed_connections(request), request[VISITOR].may_act
-    wanted.where(allowed)
 
-    async def read() -> Parts:
-        now = datetime.now(UTC)
-        found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
-        rows = {
-            f"export-{each.status.export_id}": rendered(language, "row", each=each, may_act=may_act)
-            for each in rows_of(found.statuses, await recent_overview(request.app, allowed), now)
-        }
-        return {**parts(language, "exports", {"total": found.total}), **rows}
+    async def render(statuses: Sequence[Status]) -> Parts:
+        rows = rows_of(statuses, await recent_overview(request.app, allowed), datetime.now(UTC))
+        return {part_of(each.status): rendered(language, "row", each=each, may_act=may_act) for each in rows}
 
-    return await stream(request, (wanted.live_url, language, allowed, may_act), read)
+    rows = LiveRows(
+        queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, render=render, language=language
+    )
+    return await stream(request, (wanted.live_url, language, allowed, may_act), rows.read, rows.update)
 
 
 def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
@@ -159,6 +156,11 @@ def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime
     """
     connections = {} if overview is None else overview.connections
     return [row(status, now, slowed(status, connections.get(status.connection), now)) for status in statuses]
+
+
+def connections_of(overview: Overview | None, allowed: frozenset[str] | None) -> list[str]:
+    """Returns the connections by which a visitor can filter. Pure."""
+    return sorted((allowed or ()) if overview is None else overview.connections)
 
 
 def actions(phase: str | None) -> Sequence[Action]:

@@ -1,101 +1,269 @@
 """Live pages: server-sent events with the parts of a page that have changed.
 
-All visitors who look at the same page share one read of Redis a second, and one rendering.
+All tabs with the same page share its reads and its rendering. One loop for each process follows the changes of
+exports, and asks each page once a second what they change in it. A page whose exports have not changed is not read
+again, with one exception: texts such as ages change with time, so the loop reads a few pages in each second again,
+those that were read longest ago.
 """
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
 
+import structlog
 from aiohttp import web
 
 from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.handlers.streams import RECONNECT_MS
-from export_producers.reads.shared import SharedRead
-from export_worker.errors import ExportWorkerError
+from export_producers.reads.batched import BatchedRead
+from export_producers.reads.change_feed import Batch
+from export_producers.reads.changes import Change, merged
+from export_producers.reads.details import read_details
+from export_producers.statuses import read_statuses
+from export_worker.errors import ExportWorkerError, ServiceUnreachableError
+from export_worker.redis.cancellation import cancel_and_wait
 
 INTERVAL_S = 1.0
 """Time between two events of a stream at least."""
 STREAM_MAX_S = 600.0
 """A stream ends after this time. The browser opens another one, and so the login of its visitor is checked again."""
 KEPT_S = 0.9
-"""How long a read counts as new: less than the interval, so that each event of a stream has a new one."""
-PAGES_MAX = 1000
-"""Pages that are remembered for their next visitors."""
+"""How long a read counts as new for further tabs: less than the interval."""
+AGEING_S = 10.0
+"""A page that was read so long ago is read again, if its turn has come."""
+AGEING_MAX = 3
+"""Pages that are read again in one second because of their age: a bound for what many different pages cost."""
+PARTS_MAX = 300
+"""Parts of a page that are known to its tabs: some pages of rows."""
+EVENTS_MAX = 30
+"""Events that wait for a slow tab. Then its stream ends, and the browser opens another one."""
+CHANGES_MAX = 5000
+"""Changes of one second. If there are more, every page is read again in its turn."""
 
 Parts = Mapping[str, str]
-"""The HTML of each part of a page by its id."""
+"""The HTML of each part of a page by its id. A part without HTML is a new one, which the page can only count."""
+Read = Callable[[], Awaitable[Parts]]
+"""Reads and renders all parts of a page."""
+Update = Callable[[Sequence[Change]], Awaitable[Parts]]
+"""Returns the parts that may have changed with these exports."""
+Tab = asyncio.Queue[bytes | None]
+"""The events that wait for one tab. None: its stream ends."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
+class LivePage:
+    """One page that visitors look at.
+
+    Args:
+        update: None for a page that is read again in every second, because others share what it reads.
+        visitors: How many tabs are open, or are about to be.
+        tabs: The open tabs.
+        parts: What was read last, with the changes since then.
+        known: A hash of each part that the tabs have.
+        read_at_s: When it was read, on the monotonic clock.
+        has_new: Whether it has a new part since then.
+    """
+
+    read: Read
+    update: Update | None
+    visitors: int = 0
+    tabs: set[Tab] = field(default_factory=set)
+    parts: Parts = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
+    read_at_s: float = float("-inf")
+    has_new: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def join(self, tab: Tab) -> None:
+        """Adds a tab. Its first event has all parts."""
+        async with self.lock:
+            if self.has_new or monotonic() - self.read_at_s >= KEPT_S:
+                await self._read_again()
+            tab.put_nowait(_event("parts", self.parts))
+            self.tabs.add(tab)
+
+    async def refresh(self, changes: Sequence[Change], *, is_old: bool) -> None:
+        """Sends the tabs what has changed."""
+        async with self.lock:
+            if is_old or self.update is None:
+                await self._read_again()
+            elif changes:
+                parts = await self.update(changes)
+                self.has_new = self.has_new or not parts.keys() <= self.parts.keys()
+                self.parts = {name: parts.get(name) or html for name, html in self.parts.items()}
+                self._send(parts)
+
+    async def _read_again(self) -> None:
+        self.parts = await self.read()
+        self.read_at_s, self.has_new = monotonic(), False
+        self._send(self.parts)
+
+    def _send(self, parts: Parts) -> None:
+        """Sends what the tabs do not have. A part of which they know nothing is not on their page."""
+        hashes = {name: hash(html) for name, html in parts.items()}
+        changed = {
+            name: html if name in self.known else ""
+            for name, html in parts.items()
+            if self.known.get(name) != hashes[name]
+        }
+        kept = {name: each for name, each in self.known.items() if name not in hashes}
+        self.known = dict(list((kept | hashes).items())[-PARTS_MAX:])
+        if changed:
+            send(self.tabs, _event("parts", changed))
+
+
 class LivePages:
-    """The pages that visitors look at now, each with its shared read."""
+    """All pages that visitors look at now, and the loop that refreshes them."""
 
-    reads: dict[Hashable, SharedRead[Parts]] = field(default_factory=dict)
+    def __init__(self, context: GatewayContext) -> None:
+        storage = context.queue.storage
+        self.statuses = BatchedRead(partial(read_statuses, storage.client, storage.keys))
+        """Reads the statuses of exports once for all pages."""
+        self.details = BatchedRead(partial(read_details, storage))
+        """Reads everything about exports once for all pages."""
+        self._context = context
+        self._pages: dict[Hashable, LivePage] = {}
+        self._changes: list[Change] | None = []
+        self._is_cut_off = self._is_away = False
+        self._task: asyncio.Task[None] | None = None
+        self._is_following = asyncio.Event()
 
-    def of(self, page: Hashable, read: Callable[[], Awaitable[Parts]]) -> SharedRead[Parts]:
-        """Returns the shared read of a page.
+    @asynccontextmanager
+    async def tab(self, key: Hashable, read: Read, update: Update | None) -> AsyncIterator[Tab]:
+        """Yields the events of a new tab. The first one is there at once."""
+        page = self._pages.setdefault(key, LivePage(read, update))
+        page.visitors += 1
+        tab = Tab(EVENTS_MAX)
+        try:
+            if self._task is None:
+                self._task = asyncio.create_task(self._run())
+            # The page is read after this. So no change falls between its read and the first change that is followed.
+            await self._is_following.wait()
+            await page.join(tab)
+            yield tab
+        finally:
+            page.tabs.discard(tab)
+            page.visitors -= 1
+            if not page.visitors:
+                del self._pages[key]
 
-        Args:
-            page: What distinguishes it from other pages: address, language, and the connections that it may show.
-            read: Reads and renders its parts.
-        """
-        found = self.reads.pop(page, None) or SharedRead(read, KEPT_S)
-        self.reads[page] = found
-        if len(self.reads) > PAGES_MAX:
-            del self.reads[next(iter(self.reads))]
-        return found
+    async def _run(self) -> None:
+        """Refreshes all pages once a second until no page is left."""
+        following = asyncio.create_task(self._follow())
+        try:
+            while self._pages and not await self._stopped():
+                await self._refresh()
+        finally:
+            self._task = None
+            self._is_following.clear()
+            await cancel_and_wait(following)
+
+    async def _follow(self) -> None:
+        """Collects the changes of all exports. After an outage of Redis, every page is read again."""
+        while True:
+            try:
+                async with aclosing(self._context.changes.follow(None)) as feed:
+                    async for batch in feed:
+                        self._is_cut_off = False
+                        self._collect(batch)
+                        self._is_following.set()
+            except ExportWorkerError:
+                self._is_cut_off = True
+                self._collect(None)
+                self._is_following.set()
+            await asyncio.sleep(INTERVAL_S)
+
+    def _collect(self, batch: Batch) -> None:
+        if batch is None or self._changes is None or len(self._changes) + len(batch) > CHANGES_MAX:
+            self._changes = None
+        else:
+            self._changes += batch
+
+    async def _refresh(self) -> None:
+        collected, self._changes = self._changes, []
+        pages, now_s = list(self._pages.values()), monotonic()
+        if collected is None:
+            for page in pages:
+                page.read_at_s = min(page.read_at_s, now_s - AGEING_S)
+        by_age = sorted((page for page in pages if page.update), key=lambda page: page.read_at_s)
+        old = {id(page) for page in by_age[:AGEING_MAX] if now_s - page.read_at_s >= AGEING_S}
+        changes = merged(collected or [])
+        done = await asyncio.gather(
+            *(page.refresh(changes, is_old=id(page) in old) for page in pages), return_exceptions=True
+        )
+        self._report([error for error in done if error is not None])
+
+    def _report(self, errors: Sequence[BaseException]) -> None:
+        """Says in all tabs when Redis cannot be read, and when it can be read again."""
+        for error in errors:
+            if not isinstance(error, ExportWorkerError):
+                _log.error("live.failed", exc_info=error)
+        is_away = self._is_cut_off or any(isinstance(error, ServiceUnreachableError) for error in errors)
+        if is_away != self._is_away:
+            self._is_away = is_away
+            for page in self._pages.values():
+                send(page.tabs, _event("away" if is_away else "parts", {}))
+
+    async def _stopped(self) -> bool:
+        """Waits until the next refresh. Returns True if the gateway is stopping: then all streams end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL_S):
+                await self._context.stopping.wait()
+        if self._context.stopping.is_set():
+            for page in self._pages.values():
+                send(page.tabs, None)
+        return self._context.stopping.is_set()
 
 
 LIVE_PAGES = web.AppKey("live_pages", LivePages)
 
 
-async def stream(request: web.Request, page: Hashable, read: Callable[[], Awaitable[Parts]]) -> web.StreamResponse:
-    """Sends all parts of a page, and then every part that has changed."""
-    context, shared = request.app[CONTEXT], request.app[LIVE_PAGES].of(page, read)
-    sent: dict[str, str] = dict(await shared.get())
+async def stream(request: web.Request, page: Hashable, read: Read, update: Update | None = None) -> web.StreamResponse:
+    """Sends all parts of a page, and then every part that has changed.
+
+    Args:
+        page: What distinguishes it from other pages: address, language, and the connections that it may show.
+        read: Reads and renders its parts.
+        update: Returns the parts that changes of exports change. None: the page is read again every second.
+    """
+    context = request.app[CONTEXT]
     with context.open_stream(request):
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-        await response.prepare(request)
-        with suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(STREAM_MAX_S):
-                await response.write(f"retry: {RECONNECT_MS}\n\n{_event('parts', sent)}".encode())
-                await _follow(response, context, shared, sent)
+        async with request.app[LIVE_PAGES].tab(page, read, update) as tab:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+            await response.prepare(request)
+            await response.write(f"retry: {RECONNECT_MS}\n\n".encode())
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(STREAM_MAX_S):
+                    while (event := await _next(tab, context.options.keep_alive_s)) is not None:
+                        await response.write(event)
     return response
 
 
-async def _follow(
-    response: web.StreamResponse, context: GatewayContext, shared: SharedRead[Parts], sent: dict[str, str]
-) -> None:
-    loop = asyncio.get_running_loop()
-    last_write_at, is_away = loop.time(), False
-    while not await _stopped(context):
-        try:
-            parts = await shared.get()
-        except ExportWorkerError:
-            event = "" if is_away else _event("away", {})
-            is_away = True
+async def _next(tab: Tab, keep_alive_s: float) -> bytes | None:
+    """Returns the next event, or a comment when there is none for some time."""
+    try:
+        async with asyncio.timeout(keep_alive_s):
+            return await tab.get()
+    except TimeoutError:
+        return b": keep-alive\n\n"
+
+
+def send(tabs: set[Tab], event: bytes | None) -> None:
+    """Sends an event to tabs. The stream of a tab that is too slow ends."""
+    for tab in tabs:
+        if tab.full():
+            while not tab.empty():
+                tab.get_nowait()
+            tab.put_nowait(None)
         else:
-            changed = {name: html for name, html in parts.items() if sent.get(name) != html}
-            event = _event("parts", changed) if changed or is_away else ""
-            sent.update(changed)
-            is_away = False
-        if not event and loop.time() - last_write_at >= context.options.keep_alive_s:
-            event = ": keep-alive\n\n"
-        if event:
-            await response.write(event.encode())
-            last_write_at = loop.time()
+            tab.put_nowait(event)
 
 
-async def _stopped(context: GatewayContext) -> bool:
-    """Waits until the next read. Returns True if the gateway is stopping."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(INTERVAL_S):
-            await context.stopping.wait()
-    return context.stopping.is_set()
-
-
-def _event(name: str, parts: Parts) -> str:
-    return f"event: {name}\ndata: {json.dumps(parts, ensure_ascii=False)}\n\n"
+def _event(name: str, parts: Parts) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(parts, ensure_ascii=False)}\n\n".encode()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from export_producers.choices import LANGUAGES, Language
-from export_producers.languages import preferred
+from export_producers.language_choice import preferred
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "lang": LANGUAGES,

@@ -99,6 +99,16 @@ async def test_producer_call_to_a_silent_redis_logs_the_address_and_times_out(
     assert caplog.messages == [f"waiting for Redis at 127.0.0.1:{port}/0"]
 
 
+async def test_calls_that_wait_at_once_log_one_warning(short_timeouts: None, caplog: pytest.LogCaptureFixture) -> None:
+    with never_answering() as port, caplog.at_level(logging.WARNING):
+        async with ExportQueue(address(port)) as queue:
+            for _ in range(2):
+                calls = (queue.status("0" * 32) for _ in range(20))
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+                assert {type(answer) for answer in answers} == {ServiceUnreachableError}
+    assert caplog.messages == [f"waiting for Redis at 127.0.0.1:{port}/0"] * 2
+
+
 async def test_start_waits_for_a_redis_that_starts_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     waiting = asyncio.create_task(wait_for_redis(f"redis://127.0.0.1:{port}/0"))

@@ -80,9 +80,8 @@ async def test_export_is_slow_when_it_runs_much_longer_than_the_last_ones_of_its
     snapshot = await read(queue_site)
     assert snapshot.slow == {("gio", "growingio.tag_users"): 1}
     assert 'slow_exports{connection="gio",kind="growingio.tag_users"} 1.0' in (await Metrics().text(snapshot)).decode()
-    facts = await read_facts(
-        queue_site.redis, queue_site.keys, await queue_site.queue.status(export_id), queue_site.now
-    )
+    status = await queue_site.queue.status(export_id)
+    (facts,) = await read_facts(queue_site.redis, queue_site.keys, [status], queue_site.now)
     assert "much longer than usual" in explanation(facts).text()
     await queue_site.ready(await queue_site.one())
     assert (await read(queue_site)).slow == {}

@@ -7,7 +7,8 @@ from typing import get_args
 import pytest
 
 from export_producers.choices import LANGUAGES, Language
-from export_producers.languages import age, duration, preferred, text, texts
+from export_producers.language_choice import preferred
+from export_producers.languages import age, duration, text, texts
 from export_producers.reasons import AnyNote, AnyReason, Reason, fix
 from export_worker.contract.redis_keys import CallKind
 from export_worker.errors import ErrorCode

@@ -49,6 +49,9 @@ WARN_AFTER_S = 1.0
 WRITE_CHECK_TTL_MS = 60_000
 """Checks are repeated more often, so there is one key of them while a process is checked."""
 
+_late: dict[str, set[object]] = {}
+"""The calls that are late now, by the address of Redis."""
+
 # The standard library's logger: most commands, and services that use this package, do not configure structlog.
 _log = logging.getLogger(__name__)
 
@@ -222,16 +225,24 @@ async def translate_redis_errors(redis_url: str) -> AsyncIterator[None]:
 
 @contextmanager
 def _warning_if_slow(redis_url: str) -> Iterator[None]:
-    """Logs one warning, with the address of Redis, if the block takes longer than `WARN_AFTER_S`."""
-    warning = asyncio.get_running_loop().call_later(WARN_AFTER_S, _warn_of_waiting, redis_url)
+    """Logs a warning, with the address of Redis, if the block takes longer than `WARN_AFTER_S`.
+
+    Of blocks that are late at the same time, only the first one logs it: a service may make hundreds of calls at once.
+    """
+    this, address = object(), redis_address(redis_url)
+    late = _late.setdefault(address, set())
+
+    def warn() -> None:
+        if not late:
+            _log.warning("waiting for Redis at %s", address)
+        late.add(this)
+
+    warning = asyncio.get_running_loop().call_later(WARN_AFTER_S, warn)
     try:
         yield
     finally:
         warning.cancel()
-
-
-def _warn_of_waiting(redis_url: str) -> None:
-    _log.warning("waiting for Redis at %s", redis_address(redis_url))
+        late.discard(this)
 
 
 async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> None:

@@ -18,11 +18,15 @@ from typing import Any
 
 from arq.connections import ArqRedis
 from pydantic_core import from_json, to_json
+from redis.exceptions import NoScriptError
 
 from export_worker.redis.lua import script
 
 INDEXES = script("indexes")
 """The Lua functions that read and write the indexes of exports. Scripts of workers and of producers begin with them."""
+
+Call = tuple[Sequence[str], Mapping[str, object]]
+"""The keys and the arguments of one run of a script."""
 
 
 class Script:
@@ -33,6 +37,7 @@ class Script:
     """
 
     def __init__(self, redis: ArqRedis, source: str) -> None:
+        self._redis = redis
         self._script = redis.register_script(source)
 
     @property
@@ -53,6 +58,21 @@ class Script:
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:
         """Runs a script that answers with a JSON object, and returns the object."""
         return decode_document(await self._script(keys=keys, args=[encode_arguments(arguments)]))
+
+    async def answers(self, calls: Sequence[Call]) -> list[bytes]:
+        """Runs the script once for each call, in one round trip, and in three if Redis does not have the script."""
+        try:
+            return await self._pipelined(calls)
+        except NoScriptError:  # no call was run
+            await self._redis.script_load(self.source)
+            return await self._pipelined(calls)
+
+    async def _pipelined(self, calls: Sequence[Call]) -> list[bytes]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for keys, arguments in calls:
+                pipe.evalsha(self.sha, len(keys), *keys, encode_arguments(arguments))
+            answers: list[bytes] = await pipe.execute()
+        return answers
 
 
 def encode_arguments(arguments: Mapping[str, object]) -> str:

@@ -64,7 +64,7 @@ function morph(old, fresh) {
 
 function changePart(id, html) {
   const old = document.getElementById(id);
-  if (!old) return;
+  if (!old || !html) return;
   const range = document.createRange();
   range.selectNode(old);
   const fresh = range.createContextualFragment(html).firstElementChild;
@@ -75,24 +75,25 @@ function changePart(id, html) {
   showDue();
 }
 
+const added = new Set();
+
 function showNew(ids) {
   const link = document.getElementById("new");
-  const count = ids.filter((id) => id.startsWith("export-") && !document.getElementById(id)).length;
-  if (!link || !count) return;
-  link.textContent = link.dataset.text.replace("{count}", Number(link.dataset.count ?? 0) + count);
-  link.dataset.count = Number(link.dataset.count ?? 0) + count;
+  for (const id of ids) if (id.startsWith("export-") && !document.getElementById(id)) added.add(id);
+  if (!link || !added.size) return;
+  link.textContent = link.dataset.text.replace("{count}", added.size);
   link.hidden = false;
 }
 
 function follow() {
   if (!main.dataset.live || source || paused || document.hidden) return;
   source = new EventSource(main.dataset.live);
-  const known = new Set();
+  let isFirst = true;
   source.addEventListener("parts", (event) => {
     const parts = JSON.parse(event.data);
     for (const [id, html] of Object.entries(parts)) changePart(id, html);
-    showNew(Object.keys(parts).filter((id) => !known.has(id)));
-    Object.keys(parts).forEach((id) => known.add(id));
+    showNew(Object.keys(parts).filter((id) => isFirst || !parts[id]));
+    isFirst = false;
     showState("live");
   });
   source.addEventListener("away", () => showState("away"));

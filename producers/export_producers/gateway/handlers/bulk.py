@@ -7,6 +7,7 @@ from datetime import datetime
 
 from aiohttp import web
 
+from export_producers.bulk.acting import Acting
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun, Progress
 from export_producers.bulk.runs import Bulks, TooManyRunsError
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
@@ -29,7 +30,7 @@ async def running(app: web.Application) -> AsyncIterator[None]:
     """Runs bulk orders while the gateway runs."""
     queue = app[CONTEXT].queue
     app[BULKS] = Bulks(queue.storage, secrets.token_hex(8))
-    app[RUNNER] = BulkRunner(queue, app[BULKS])
+    app[RUNNER] = BulkRunner(queue, app[BULKS], Acting(queue.storage))
     task = asyncio.create_task(app[RUNNER].run())
     yield
     await cancel_and_wait(task)

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 
 import structlog
 
+from export_producers.bulk.acting import Acting
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun, Progress
-from export_producers.bulk.orders import BulkOrder, act, code_of, pieces
+from export_producers.bulk.orders import BulkOrder, code_of, pieces
 from export_producers.bulk.runs import Bulks, ClaimedRun
 from export_producers.queue import Queue
 from export_worker.contract.status import Status
@@ -21,6 +23,10 @@ SAMPLE = 20
 """Exports that a dry run returns."""
 SAVE_S = 1.0
 """Longest time between two saves while a run acts. A requested stop takes this long."""
+TURN_S = 0.05
+AT_ONCE_MAX = 50
+"""Exports that would be acted on one by one within this time are acted on together, but not more than so many: some
+milliseconds of Redis's time. So a fast run costs Redis a third of what single calls would."""
 SEARCH_S = 5.0
 """Time between two searches for runs of other gateways that have stopped."""
 
@@ -54,9 +60,10 @@ async def preview(queue: Queue, order: BulkOrder) -> BulkPreview:
 class BulkRunner:
     """Runs the bulk orders of one gateway."""
 
-    def __init__(self, queue: Queue, bulks: Bulks) -> None:
+    def __init__(self, queue: Queue, bulks: Bulks, acting: Acting) -> None:
         self._queue = queue
         self._bulks = bulks
+        self._acting = acting
         self._running: dict[str, asyncio.Task[None]] = {}
         self._added = asyncio.Event()
 
@@ -93,7 +100,7 @@ class BulkRunner:
 
     async def _finish(self, claimed: ClaimedRun) -> None:
         try:
-            await _Run(self._queue, self._bulks, claimed).finish()
+            await _Run(self._queue, self._bulks, self._acting, claimed).finish()
         except Exception as error:  # noqa: BLE001 - the lease ends, and the next search continues the run
             _log.warning("bulk.interrupted", bulk_id=claimed.bulk_id, error=str(error))
         finally:
@@ -103,9 +110,10 @@ class BulkRunner:
 class _Run:
     """One run that this gateway has claimed."""
 
-    def __init__(self, queue: Queue, bulks: Bulks, claimed: ClaimedRun) -> None:
+    def __init__(self, queue: Queue, bulks: Bulks, acting: Acting, claimed: ClaimedRun) -> None:
         self._queue = queue
         self._bulks = bulks
+        self._acting = acting
         self._id = claimed.bulk_id
         self._order = claimed.request.order(claimed.progress.created_at, claimed.progress.connections)
         self._progress = claimed.progress
@@ -133,8 +141,8 @@ class _Run:
         known = await self._queue.known_connections()
         async for piece in pieces(self._queue, self._order, self._progress.position):
             helped = [status for status in piece.statuses if self._order.obstacle(status, known) is None]
-            for status in helped:
-                if not await self._act_on(status):
+            for first in range(0, len(helped), self._at_once):
+                if not await self._act_on(helped[first : first + self._at_once]):
                     return False
                 if self._stop.is_set():
                     return True
@@ -144,18 +152,21 @@ class _Run:
                 return False
         return True
 
-    async def _act_on(self, status: Status) -> bool:
-        if not await self._wait_for_turn():
+    @property
+    def _at_once(self) -> int:
+        rate = self._order.per_second
+        return AT_ONCE_MAX if rate is None else max(1, min(AT_ONCE_MAX, int(rate * TURN_S)))
+
+    async def _act_on(self, statuses: Sequence[Status]) -> bool:
+        if not await self._wait_for_turn(len(statuses)):
             return False
         if not self._stop.is_set():
-            acted = await act(self._queue, self._order, status.export_id, status.finished_at)
-            self._count("done" if acted else "skipped")
+            acted, before = await self._acting.act(self._order, statuses), self._progress
+            skipped = before.skipped + len(statuses) - acted
+            self._progress = before.changed(datetime.now(UTC), done=before.done + acted, skipped=skipped)
         return True
 
-    def _count(self, name: str) -> None:
-        self._progress = self._progress.changed(datetime.now(UTC), **{name: getattr(self._progress, name) + 1})
-
-    async def _wait_for_turn(self) -> bool:
+    async def _wait_for_turn(self, count: int) -> bool:
         """Waits for the rate of the order. Meanwhile it renews the lease, and reads whether the run is to stop."""
         rate = self._order.per_second
         while not self._stop.is_set():
@@ -164,7 +175,7 @@ class _Run:
                 return False
             wait_s = self._due_s - monotonic()
             if wait_s <= 0:
-                self._due_s = max(self._due_s, monotonic() - 1) + (1 / rate if rate else 0)
+                self._due_s = max(self._due_s, monotonic() - 1) + (count / rate if rate else 0)
                 return True
             await asyncio.sleep(min(wait_s, SAVE_S))
         return True

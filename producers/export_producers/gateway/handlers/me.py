@@ -5,7 +5,7 @@ from aiohttp import web
 from export_producers.gateway.callers.principals import PRINCIPAL
 from export_producers.gateway.context import json_response, query
 from export_producers.gateway.documents.schemas import Me
-from export_producers.languages import preferred
+from export_producers.language_choice import preferred
 
 
 async def me(request: web.Request) -> web.Response:

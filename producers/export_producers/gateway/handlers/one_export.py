@@ -7,7 +7,7 @@ from export_producers.deliveries import read_deliveries
 from export_producers.gateway.context import CONTEXT, EXPORT, json_response, query
 from export_producers.gateway.documents.schemas import Deliveries, Timeline, TimelineEntry
 from export_producers.gateway.problems import invalid_parameter
-from export_producers.languages import preferred
+from export_producers.language_choice import preferred
 from export_worker.contract.names import did_you_mean
 from export_worker.errors import ExportNotFoundError
 

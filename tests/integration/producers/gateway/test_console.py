@@ -239,7 +239,8 @@ async def test_tabs_with_the_same_page_share_its_reads(console: GatewaySite, red
 
     options = [tab() for _ in range(OPTIONS.max_streams)]
     found = await commands_during(redis_url, asyncio.gather(*options))
-    assert len(found) <= 2 * 3, found
+    # Each read of the page reads the list of stored files of its only export. The rest is the feed of changes.
+    assert found.count("LRANGE") <= 2, found
 
 
 # Roles

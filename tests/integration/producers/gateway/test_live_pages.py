@@ -1,0 +1,139 @@
+"""Live pages of the console: which parts reach the tabs, and that pages without changes are not read."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from arq.connections import ArqRedis
+
+from export_producers.console.live import AGEING_S
+from export_worker.contract.status import Progress
+from support.gateway_site import OPTIONS, GatewaySite, open_gateway
+from support.redis_monitor import commands_during
+from support.redis_site import MANY, QueueSite
+
+Parts = dict[str, str]
+
+
+@pytest.fixture
+async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
+    options = replace(OPTIONS, max_streams=200)
+    async with open_gateway(arq_redis, redis_url, namespace, options, connections=("gio", "other")) as gateway:
+        gateway.site.limits = {"gio": MANY, "other": MANY}
+        yield gateway
+
+
+@asynccontextmanager
+async def tab(console: GatewaySite, path: str) -> AsyncIterator[AsyncIterator[Parts]]:
+    """Opens a live page and yields the parts of its events. A part without HTML is a new one."""
+
+    async def events(response: aiohttp.ClientResponse) -> AsyncIterator[Parts]:
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                yield json.loads(line.removeprefix(b"data: "))
+
+    async with console.client.get(f"{console.url}/console/live/{path}") as response:
+        assert response.content_type == "text/event-stream"
+        yield events(response)
+
+
+async def part(events: AsyncIterator[Parts], name: str, text: str = "") -> str:
+    """Returns the next HTML of a part that has a text."""
+    async with asyncio.timeout(20):
+        async for parts in events:
+            if name in parts and text in parts[name]:
+                return parts[name]
+    raise AssertionError("the stream has ended")
+
+
+async def test_only_the_pages_with_a_changed_export_are_read(console: GatewaySite, redis_url: str) -> None:
+    other = await console.site.enqueue("other")
+    export_id = await console.site.enqueue()
+    paths = ["exports?connection=other", "exports?phase=failed", f"exports/{other}", "exports?connection=gio"]
+    async with (
+        tab(console, paths[0]) as first,
+        tab(console, paths[1]) as second,
+        tab(console, paths[2]) as third,
+        tab(console, paths[3]) as changed,
+    ):
+        for events in (first, second, third, changed):
+            await anext(events)
+
+        async def change() -> None:
+            (claimed,) = [each for each in await console.site.claim() if each.export.export_id == export_id]
+            await console.site.submit(claimed)
+            await part(changed, f"export-{export_id}", "after 0 poll(s)")
+
+        async with asyncio.timeout(AGEING_S):  # otherwise the age of the pages lets them be read
+            found = await commands_during(redis_url, change())
+    # One status was read for all pages. This test itself claims and submits by scripts.
+    assert found.count('"HMGET"') + found.count("HMGET") == 1, found
+
+
+async def test_tabs_of_many_pages_share_the_round_trip_for_a_change(console: GatewaySite, redis_url: str) -> None:
+    export_ids = [await console.site.enqueue() for _ in range(6)]
+    paths = [f"exports/{export_id}" for export_id in export_ids]
+    async with asyncio.timeout(AGEING_S), AllTabs(console, paths) as tabs:
+        claimed = await console.site.claim()
+
+        async def change() -> None:
+            for step in claimed:
+                await console.site.submit(step)
+            await asyncio.gather(*(part(events, "part-platform", "CREATED") for events in tabs))
+
+        found = await commands_during(redis_url, change())
+    # Each export needs 15 commands. With a round trip of its own, each would also ask for the time.
+    assert found.count("TIME") == 0, found
+
+
+class AllTabs:
+    """Opens several tabs, and waits for the first event of each."""
+
+    def __init__(self, console: GatewaySite, paths: list[str]) -> None:
+        self._tabs = [tab(console, path) for path in paths]
+
+    async def __aenter__(self) -> list[AsyncIterator[Parts]]:
+        streams = [await each.__aenter__() for each in self._tabs]
+        for events in streams:
+            await anext(events)
+        return streams
+
+    async def __aexit__(self, *_: object) -> None:
+        for each in self._tabs:
+            await each.__aexit__(None, None, None)
+
+
+async def test_row_that_leaves_the_filter_changes_in_place_and_a_new_one_is_counted(console: GatewaySite) -> None:
+    export_id = await console.site.enqueue()
+    async with tab(console, "exports?phase=queued") as events:
+        assert set(await anext(events)) == {"total", f"export-{export_id}"}
+        await console.site.submit(await console.site.one())
+        assert "running" in await part(events, f"export-{export_id}", "after 0 poll(s)")
+        added = await console.site.enqueue()
+        assert await part(events, f"export-{added}") == ""
+        async with tab(console, "exports?phase=queued") as later:
+            assert set(await anext(later)) == {"total", f"export-{added}"}
+
+
+async def test_progress_of_a_transfer_reaches_the_list_its_page_and_the_stream_of_changes(console: GatewaySite) -> None:
+    site: QueueSite = console.site
+    export_id = await site.transferring()
+    claimed = await site.one("transfer")
+    async with (
+        tab(console, "exports") as rows,
+        tab(console, f"exports/{export_id}") as page,
+        console.client.get(f"{console.url}/v1/stream?topics=exports") as stream,
+    ):
+        await anext(rows)
+        await anext(page)
+        await site.renew(claimed, Progress(percent=37.0, bytes_done=370, bytes_total=1000))
+        assert 'value="37"' in await part(rows, f"export-{export_id}", "370")
+        assert 'value="37"' in await part(page, "state", "370")
+        async with asyncio.timeout(20):
+            async for line in stream.content:
+                if line.startswith(b"data: ") and export_id.encode() in line:
+                    break
