@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from support.redis_acl import PASSWORD
 from support.redis_site import QueueSite
 
 STATIC = ROOT / "producers" / "export_producers" / "console" / "static"
-WEBHOOK_SECRET = "whsec_Y2FuYXJ5LW9mLXRoZS13ZWJob29rLTdkMTE5ZQ=="
+WEBHOOK_SECRET = f"whsec_{b64encode(b'canary-of-the-webhook-7d119e').decode()}"
 SETTINGS = f"""
 [connections.gio]
 platform = "growingio"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
-from export_producers.console.preferences import CHOICES
+from export_producers.console.visitors.preferences import CHOICES
 from support.gateway_site import GatewaySite, Response
 
 PREFERENCES = "|".join(CHOICES)

@@ -13,8 +13,8 @@ import pytest
 from arq.connections import ArqRedis
 from yarl import URL
 
-from export_producers.console.access import PAGE_HEADERS
-from export_producers.console.sessions import form_token
+from export_producers.console.visitors.access import PAGE_HEADERS
+from export_producers.console.visitors.sessions import form_token
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, Call, Reach
 from export_producers.gateway.options import NamedKey

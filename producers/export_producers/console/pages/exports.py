@@ -8,13 +8,11 @@ from aiohttp import web
 
 from export_producers.bulk.orders import Action
 from export_producers.choices import OPEN
-from export_producers.console.access import VISITOR, see_other
 from export_producers.console.frame import page, rendered
 from export_producers.console.live import LIVE_PAGES, Parts, stream
-from export_producers.console.live_rows import PAGE_ROWS, LiveRows, part_of
 from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
-from export_producers.console.preferences import CHOICES, preferences_of
-from export_producers.console.slowness import slowed
+from export_producers.console.pages.live_rows import PAGE_ROWS, LiveRows, part_of
+from export_producers.console.pages.slowness import slowed
 from export_producers.console.views import (
     SYMBOLS,
     Row,
@@ -22,6 +20,8 @@ from export_producers.console.views import (
     command,
     row,
 )
+from export_producers.console.visitors.access import VISITOR, see_other
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.filters import ExportFilter
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, allowed_connections
 from export_producers.gateway.context import CONTEXT, query
