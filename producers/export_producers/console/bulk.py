@@ -12,6 +12,7 @@ from multidict import MultiMapping
 
 from export_producers.bulk.documents import PER_SECOND_MAX, BulkFilter, BulkPreview, BulkRequest, BulkRun
 from export_producers.bulk.orders import Action
+from export_producers.choices import OPEN
 from export_producers.console.access import see_other
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
@@ -89,6 +90,8 @@ class Wish:
         conditions: dict[str, Any] = {
             name: value for name, value in self.values.items() if name in BulkFilter.model_fields
         }
+        if self.action == "cancel" and conditions.get("phase") == OPEN:
+            del conditions["phase"]  # the default of a cancellation
         conditions |= {"export_ids": list(self.ids)} if self.ids else {}
         document = {"action": self.action, "filter": conditions, "from": self.start or None, **more}
         return parse_order(json.dumps(document | {"include_hopeless": self.hopeless}).encode(), BulkRequest)

@@ -19,7 +19,9 @@ from export_worker.contract.names import unknown_name
 from export_worker.errors import ErrorCode, InvalidRequestError
 from export_worker.redis.replay import Replayed
 
-EVENT = "/v1/events/{event_id}"
+EVENT_ID = r"{event_id:[0-9A-Za-z-]{1,64}\.[0-9]{1,9}}"
+"""The id of an event in a path. It has a period, so no other path under `/v1/events` is taken for one."""
+EVENT = f"/v1/events/{EVENT_ID}"
 """The path of one event."""
 
 
