@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from export_producers.bulk.orders import Action, BulkOrder, Position
 from export_producers.choices import FILTER_MAX_CHARS
 from export_producers.filters import ExportFilter
+from export_producers.moments import Moment
 from export_worker.contract.model import Model, Timestamp, field_rule
 from export_worker.contract.status import Phase, Status
 
@@ -35,9 +36,9 @@ class BulkFilter(Model):
     """The kind."""
     error: Name | None = None
     """The error code of failed exports."""
-    since: AwareDatetime | None = None
+    since: Moment | None = None
     """Accepted at this time or later."""
-    until: AwareDatetime | None = None
+    until: Moment | None = None
     """Accepted before this time."""
     requested_by: Name | None = None
     """Who requested the export."""

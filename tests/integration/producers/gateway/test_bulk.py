@@ -196,6 +196,7 @@ async def test_operation_that_has_ended_is_helped_only_from_submit(gateway: Gate
         ({"action": "retry", "filter": {"conection": "gio"}}, "filter.conection: unknown field"),
         ({"action": "retry", "expect": -1}, "expect: "),
         ({"action": "retry", "filter": {"q": ""}}, "filter.q: "),
+        ({"action": "retry", "filter": {"until": "9999-12-31T23:59:59-23:59"}}, "filter.until: must be between"),
         ({"action": "retry", "filter": {"export_ids": []}}, "filter.export_ids: "),
     ],
 )
