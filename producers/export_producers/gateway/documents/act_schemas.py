@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from export_producers.deliveries import Delivery
+from export_producers.events.deliveries import Delivery
 from export_producers.moments import Moment
 from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
 from export_producers.reads.overview_document import ConnectionOverview
