@@ -2,30 +2,11 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
-
-from pydantic import AfterValidator, AwareDatetime
 
 FORMS = "a date and time (2026-11-22T03:00:00Z) or a time ago (30m, 6h, 2d)"
 """What `since` reads, for messages."""
 _AGO = re.compile("([0-9]{1,9})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def in_utc(moment: datetime) -> datetime:
-    """Returns a time with a zone in UTC.
-
-    Raises:
-        ValueError: In UTC, the time is not between the years 1 and 9999.
-    """
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be between the years 1 and 9999") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
-"""A time that a caller states, in UTC."""
 
 
 def since(text: str, now: datetime) -> datetime:

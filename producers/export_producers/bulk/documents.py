@@ -9,8 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from export_producers.bulk.orders import Action, BulkOrder, Position
 from export_producers.choices import FILTER_MAX_CHARS
 from export_producers.filters import ExportFilter
-from export_producers.moments import Moment
-from export_worker.contract.model import Model, Timestamp, field_rule
+from export_worker.contract.model import Model, StatedTime, Timestamp, field_rule
 from export_worker.contract.status import Phase, Status
 
 PER_SECOND = 50.0
@@ -36,9 +35,9 @@ class BulkFilter(Model):
     """The kind."""
     error: Name | None = None
     """The error code of failed exports."""
-    since: Moment | None = None
+    since: StatedTime | None = None
     """Accepted at this time or later."""
-    until: Moment | None = None
+    until: StatedTime | None = None
     """Accepted before this time."""
     requested_by: Name | None = None
     """Who requested the export."""
