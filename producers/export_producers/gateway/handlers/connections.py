@@ -138,6 +138,17 @@ async def resume_connection(request: web.Request) -> ConnectionState:
     return ConnectionState(connection=name, platform=platform, pause=None)
 
 
+async def check_known(request: web.Request) -> None:
+    """Checks that the connection of the path exists, for a caller who may not see the names of all others.
+
+    Raises:
+        ProblemError: There is no such connection. The message names only what the caller may use.
+    """
+    allowed = allowed_connections(request)
+    if allowed is not None:
+        _platform(request.match_info["connection"], await known_to(request.app[CONTEXT].queue, allowed))
+
+
 async def _known(request: web.Request) -> tuple[str, str, Pauses]:
     """Returns the connection of the path, its platform, and the pauses."""
     queue, name = request.app[CONTEXT].queue, request.match_info["connection"]

@@ -1,5 +1,6 @@
 """Who may make which call: named keys with roles and connections, people behind a proxy, and the shares of callers."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from export_producers.gateway.callers.auth import RateLimit
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.calls import CALLS, Call, Reach, name_of
-from export_producers.gateway.context import stream_shares
+from export_producers.gateway.context import ASKING_MAX, stream_shares
 from export_producers.gateway.options import NamedKey
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, Response, open_gateway
 from support.redis_site import MANY, REFUSED
@@ -162,13 +163,20 @@ async def test_unknown_connection_is_answered_as_one_of_others(gateway: GatewayS
     assert b"ta" not in answers[0].json["detail"].encode()
 
 
-@pytest.mark.parametrize("call", ["GET /v1/connections/gone", "POST /v1/connections/gone/pause"])
+@pytest.mark.parametrize(
+    "call", ["GET /v1/connections/gone", "POST /v1/connections/gone/pause", "GET /v1/catalog/gone/tags"]
+)
 async def test_missing_connection_of_a_key_is_answered_without_the_names_of_others(
     arq_redis: ArqRedis, redis_url: str, namespace: str, call: str
 ) -> None:
     key = NamedKey("oncall", "secret-of-oncall", Role.OPERATOR, frozenset({"gio", "gone"}))
     options = replace(OPTIONS, keys=(key,))
-    async with open_gateway(arq_redis, redis_url, namespace, options, connections=("gio", "third")) as gateway:
+    names = ("gio", "third")
+
+    async def catalog(*_: str | None) -> list[dict[str, Any]]:
+        pytest.fail("the platform is asked")
+
+    async with open_gateway(arq_redis, redis_url, namespace, options, catalog, connections=names) as gateway:
         missing = await gateway.call(*call.split(" "), **by("oncall"))  # type: ignore[arg-type]
         assert (missing.status, "third" in missing.json["detail"]) == (404, False)
 
@@ -330,6 +338,31 @@ async def test_one_key_cannot_use_up_the_streams_of_another(
         assert (await gateway.call("GET", path, **by("service"))).status == 503
         for stream in streams:
             stream.close()
+
+
+async def test_one_key_cannot_ask_platforms_without_a_limit(
+    arq_redis: ArqRedis, redis_url: str, namespace: str
+) -> None:
+    answered = asyncio.Event()
+
+    async def catalog(*_: str | None) -> list[dict[str, Any]]:
+        await answered.wait()
+        return []
+
+    async with open_gateway(arq_redis, redis_url, namespace, replace(OPTIONS, keys=KEYS[:2]), catalog) as gateway:
+
+        async def ask(key: str) -> int:
+            return (await gateway.call("GET", "/v1/catalog/gio/tags", **by(key))).status
+
+        async with asyncio.TaskGroup() as group:
+            first = [group.create_task(ask("viewer")) for _ in range(ASKING_MAX + 1)]
+            done, _ = await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            other = group.create_task(ask("service"))
+            await asyncio.sleep(0)
+            answered.set()
+        assert [each.result() for each in done] == [429]
+        assert sorted(each.result() for each in first) == [200] * ASKING_MAX + [429]
+        assert (other.result(), await ask("viewer")) == (200, 200)
 
 
 @pytest.mark.parametrize(
