@@ -1,4 +1,4 @@
-"""Reads the pages of a listing from Redis, with two round trips for each page."""
+"""Reads the pages of a listing from Redis, with two round trips for each page, and with one if all have ended."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from arq.connections import ArqRedis
 
 from export_producers.filters import ExportFilter
 from export_producers.lua import script
-from export_producers.records import Page, Position
-from export_producers.statuses import read_statuses
+from export_producers.records import Page, Position, read_status
+from export_producers.statuses import RECORD_FIELDS, read_statuses
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase, Status
 from export_worker.redis.scripts import Script
@@ -70,7 +70,8 @@ class Listing:
         if where.export_ids is not None:
             return await self._named(where, where.export_ids)
         keys, phase = self._keys, where.indexed_phase
-        answer = await self._script.document(
+        has_ended = where.phase is not None and where.phase.terminal
+        answer, values = await self._script.with_documents(
             [keys.created, keys.phase(Phase.FAILED), *([keys.phase(phase)] if phase else [])],
             {
                 "prefix": keys.prefix,
@@ -89,16 +90,30 @@ class Listing:
                 "sought_key": None if where.search is None else keys.dedupe(where.search),
                 "sought_texts": where.sought_texts,
                 "large_bytes": LARGE_RECORD_BYTES,
+                # Ended exports have everything in their records. An open one may have a list of files beside it.
+                "fields": RECORD_FIELDS if has_ended else None,
             },
         )
         found = Found.of(answer)
-        statuses = await read_statuses(self._redis, keys, [position.export_id for position in found.positions])
+        if has_ended:
+            statuses = _statuses_of(values)
+        else:
+            statuses = await read_statuses(self._redis, keys, [each.export_id for each in found.positions])
         return page_of(found, statuses, where, limit)
 
     async def _named(self, where: ExportFilter, export_ids: frozenset[str]) -> Page:
         statuses = await read_statuses(self._redis, self._keys, sorted(export_ids))
         matching = [status for status in statuses if status is not None and where.matches(status)]
         return Page(sorted(matching, key=lambda status: status.created_at, reverse=True), None, len(matching))
+
+
+def _statuses_of(values: Sequence[bytes | None]) -> list[Status | None]:
+    """Returns the status of each export whose fields a script answered with."""
+    records = zip(*[iter(values)] * len(RECORD_FIELDS), strict=True)
+    return [
+        None if status is None else read_status(status, progress, (), request, requested_by)
+        for status, progress, request, requested_by in records
+    ]
 
 
 def page_of(found: Found, statuses: Sequence[Status | None], where: ExportFilter, limit: int) -> Page:

@@ -14,7 +14,7 @@ from export_worker.contract.status import Phase, Status
 
 FAILURES_MAX = 5000
 """Failed exports that are read: some megabytes."""
-READ_AT_ONCE = 500
+READ_AT_ONCE = 1000
 """Failed exports of one page. Other calls of the process are served between two pages."""
 GROUPS_MAX = 100
 """Groups that are returned. More are no help for people."""
@@ -25,7 +25,7 @@ SAMPLE = 5
 async def read_failures(queue: Queue, where: ExportFilter) -> Failures:
     """Returns the newest failed exports that match, in groups by cause.
 
-    Each page of 500 takes two round trips. At most ten pages are read, each of which examines 5,000 exports at most.
+    Each page of 1,000 takes one round trip. At most five pages are read, each of which examines 5,000 exports at most.
 
     Args:
         where: Which exports. Its phase is ignored.
