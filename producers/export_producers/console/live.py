@@ -3,8 +3,8 @@
 All tabs with the same page share its reads and its rendering. One loop for each process follows the changes of
 exports, and asks each page once a second what they change in it. A page whose exports have not changed is not read
 again, with two exceptions. Texts such as ages change with time, so the loop reads a few pages in each second again,
-those that were read longest ago. And some pages show what the changes of exports do not tell, such as the deliveries of
-one event: those take turns as well, because each of them has reads of its own.
+those that were read longest ago. And some pages show what is in no change of an export, such as the deliveries of one
+event: those take turns as well, because each of them has reads of its own.
 """
 
 import asyncio
