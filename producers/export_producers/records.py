@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import dumps, loads
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -20,6 +20,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status, StoredObject
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.redis.scripts import decode_document
 
 MESSAGE_TTL_MS = 90 * 86_400_000
 """How long the identity of a message, or the idempotency key of a caller with a name, is kept while its export is open:
@@ -250,15 +251,16 @@ def read_status(
         requested_by: Who requested the export. The stored status does not have it either.
     """
     read = Status.model_validate_json(status)
+    beside: dict[str, Any] = {}
     if progress is not None:
-        read = read.model_copy(update={"progress": Progress.model_validate_json(progress)})
+        beside["progress"] = Progress.model_validate_json(progress)
     if stored and read.phase is Phase.TRANSFERRING:
-        read = read.model_copy(update={"objects": [StoredObject.model_validate_json(item) for item in stored]})
-    beside = {
-        "request": None if request is None else loads(request),
-        "requested_by": None if requested_by is None else requested_by.decode(errors="replace"),
-    }
-    return read.model_copy(update={name: value for name, value in beside.items() if value is not None})
+        beside["objects"] = [StoredObject.model_validate_json(item) for item in stored]
+    if request is not None:
+        beside["request"] = decode_document(request)
+    if requested_by is not None:
+        beside["requested_by"] = requested_by.decode(errors="replace")
+    return read.model_copy(update=beside) if beside else read
 
 
 def retried(

@@ -10,6 +10,8 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import IdempotencyConflictError
 
+RECORD_FIELDS = ("status", "progress", "request", "requested_by")
+"""The fields of a record that a status is read from."""
 TIMELINE_READ_MAX = 1000
 """Transitions that are read. Workers keep fewer."""
 
@@ -20,7 +22,7 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
         for export_id in export_ids:
             # Read first: a transfer that ends in between removes its list, and its status has all files then.
             pipe.lrange(keys.stored(export_id), 0, -1)
-            pipe.hmget(keys.export(export_id), ["status", "progress", "request", "requested_by"])
+            pipe.hmget(keys.export(export_id), RECORD_FIELDS)
         answers = iter(await pipe.execute())
     return [
         None if status is None else read_status(status, progress, stored, *beside)

@@ -20,8 +20,9 @@ from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.change_feed import ChangeFeed
+from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview
-from export_producers.reads.shared import SharedRead
+from export_producers.reads.shared import SharedRead, SharedReads
 from export_producers.reads.workers import WorkerState
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
@@ -48,6 +49,7 @@ class GatewayContext:
         changes: Reads the changes of exports once for all clients.
         overview: Reads the overview once for all callers of a second.
         workers: Reads the workers in the same way.
+        failures: Reads the causes of failures once in some seconds for each filter.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
         installation: What this gateway knows beyond Redis.
@@ -63,6 +65,7 @@ class GatewayContext:
     rate_limit: RateLimit
     overview: SharedRead[Overview]
     workers: SharedRead[list[WorkerState]]
+    failures: SharedReads[Failures]
     changes: ChangeFeed
     catalog: CatalogCall | None
     options: GatewayOptions

@@ -252,7 +252,8 @@ async def live_run(request: web.Request) -> web.StreamResponse:
     async def read() -> Parts:
         return parts(language, "bulk_run", _progress(await read_run(request)))
 
-    return await stream(request, ("bulk", bulk_id, language, allowed_connections(request)), read)
+    page_key = ("bulk", bulk_id, language, allowed_connections(request))
+    return await stream(request, page_key, read, takes_turns=True)
 
 
 async def stop(request: web.Request) -> web.Response:

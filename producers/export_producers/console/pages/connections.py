@@ -193,7 +193,7 @@ async def live_one(request: web.Request) -> web.StreamResponse:
     async def read() -> Parts:
         return parts(language, "connection", await _one(app, name, allowed))
 
-    return await stream(request, ("connection", name, language), read)
+    return await stream(request, ("connection", name, language), read, takes_turns=True)
 
 
 async def pause(request: web.Request) -> web.Response:

@@ -129,7 +129,8 @@ async def live_one(request: web.Request) -> web.StreamResponse:
         found = await one_event(request)
         return parts(language, "event", {"deliveries": event_rows(found.deliveries)})
 
-    return await stream(request, ("event", request.match_info["event_id"], language), read)
+    page_key = ("event", request.match_info["event_id"], language)
+    return await stream(request, page_key, read, takes_turns=True)
 
 
 async def deliver(request: web.Request) -> web.Response:

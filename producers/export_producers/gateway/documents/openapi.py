@@ -289,13 +289,15 @@ def _workers() -> Json:
 
 
 def _stats() -> Json:
-    moment = {"type": "string", "format": "date-time"}
+    text = {"type": "string"}
     parameters = [
         query_parameter("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
         query_parameter(
-            "from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."
+            "from",
+            text,
+            f"{FORMS[0].upper()}{FORMS[1:]} in the first hour, at most {DAYS_MAX} days before `to`. Default: a day.",
         ),
-        query_parameter("to", moment, "A time in the last hour. By default now."),
+        query_parameter("to", text, f"{FORMS[0].upper()}{FORMS[1:]} in the last hour. By default now."),
         query_parameter("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
     ]
     answers = {200: _answer("What ended in each hour.", _json("Stats"))}

@@ -39,8 +39,8 @@ def export_filter(parameters: Mapping[str, str], connections: frozenset[str] | N
         kind=given.get("kind"),
         requested_by=given.get("requested_by"),
         error=given.get("error"),
-        since=_moment(given, "since"),
-        until=_moment(given, "until"),
+        since=moment_of(given, "since"),
+        until=moment_of(given, "until"),
         search=given.get("q"),
     )
 
@@ -52,7 +52,12 @@ def _text(name: str, text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _moment(given: Mapping[str, str], name: str) -> datetime | None:
+def moment_of(given: Mapping[str, str], name: str) -> datetime | None:
+    """Returns the time that a parameter states; None if it is not given.
+
+    Raises:
+        ProblemError: It states none.
+    """
     try:
         return since(given[name], datetime.now(UTC)) if name in given else None
     except ValueError:

@@ -16,6 +16,7 @@ from export_producers.console.visitors.access import PAGE_HEADERS
 from export_producers.console.visitors.login import WRONG_KEYS_MAX
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
+from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
@@ -471,7 +472,9 @@ async def test_failures_are_grouped_by_cause_with_advice(console: GatewaySite) -
     assert "Nothing has failed" in text(await console.call("GET", "/console/failures"))
     for message in ("no tag 17", "no tag 18", HOSTILE):
         await console.site.ended(PlatformNotFoundError(message))
+    console.now_s[0] += FAILURES_KEPT_S
     page = text(await console.call("GET", "/console/failures"))
+    assert page.count('<svg class="spark"') == 2
     assert re.findall(r"✕ (\d+)</span>", page) == ["2", "1"]
     assert "Exports that failed: 3" in page
     assert "<script>" not in page

@@ -128,6 +128,7 @@ def test_failures_have_what_to_do_in_the_language() -> None:
             "code": "platform_refused",
             "message": "no tag",
             "count": 3,
+            "counts": [3],
             "hopeless": 3,
             "retryable": False,
             "first_at": NOW,
