@@ -1,5 +1,6 @@
 """Reads the pages of a listing from Redis, with two round trips for each page."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -62,13 +63,21 @@ class Listing:
     async def page(self, where: ExportFilter, limit: int, after: Position | None) -> Page:
         """Returns up to `limit` exports after a position.
 
-        Exports that the filter names by their ids are one page, and need one round trip.
+        Exports that the filter names by their ids are one page, and need one round trip. Open exports need three calls
+        of the script at once.
 
         Args:
             after: The position from the cursor of the previous page; None for the first page.
         """
         if where.export_ids is not None:
             return await self._named(where, where.export_ids)
+        finds = await asyncio.gather(*(self._find(each, limit, after) for each in where.of_each_phase))
+        found = merged(finds, limit)
+        statuses = await read_statuses(self._redis, self._keys, [position.export_id for position in found.positions])
+        return page_of(found, statuses, where, limit)
+
+    async def _find(self, where: ExportFilter, limit: int, after: Position | None) -> Found:
+        """Finds exports of one phase at most, with one round trip."""
         keys, phase = self._keys, where.indexed_phase
         answer = await self._script.document(
             [keys.created, keys.phase(Phase.FAILED), *([keys.phase(phase)] if phase else [])],
@@ -91,14 +100,29 @@ class Listing:
                 "large_bytes": LARGE_RECORD_BYTES,
             },
         )
-        found = Found.of(answer)
-        statuses = await read_statuses(self._redis, keys, [position.export_id for position in found.positions])
-        return page_of(found, statuses, where, limit)
+        return Found.of(answer)
 
     async def _named(self, where: ExportFilter, export_ids: frozenset[str]) -> Page:
         statuses = await read_statuses(self._redis, self._keys, sorted(export_ids))
         matching = [status for status in statuses if status is not None and where.matches(status)]
         return Page(sorted(matching, key=lambda status: status.created_at, reverse=True), None, len(matching))
+
+
+def merged(finds: Sequence[Found], limit: int) -> Found:
+    """Returns what was found in several indexes as if it was found in one.
+
+    An index may have more exports after the position at which its search has stopped. So the result ends at the first
+    of these positions.
+    """
+    if len(finds) == 1:
+        return finds[0]
+    last = max((found.next for found in finds if found.next is not None), default=None)
+    positions = {each for found in finds for each in found.positions if last is None or each >= last}
+    newest_first = sorted(positions, reverse=True)
+    most = max(limit, *(len(found.positions) for found in finds))
+    totals = [found.total for found in finds]
+    total = None if None in totals else sum(count for count in totals if count is not None)
+    return Found(newest_first[:most], newest_first[most - 1] if len(newest_first) > most else last, total)
 
 
 def page_of(found: Found, statuses: Sequence[Status | None], where: ExportFilter, limit: int) -> Page:

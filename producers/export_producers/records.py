@@ -129,7 +129,7 @@ class Page:
     searched_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """The last entry of a page. Exports that are accepted later are listed before it, so the next page is unchanged."""
 

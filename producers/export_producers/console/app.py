@@ -6,7 +6,10 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import (
+from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
+from export_producers.console.live import LIVE_PAGES, LivePages
+from export_producers.console.numbers import NUMBERS, read_numbers, shared_numbers
+from export_producers.console.pages import (
     about,
     activity,
     bulk,
@@ -16,18 +19,15 @@ from export_producers.console import (
     exports,
     failures,
     keys,
-    login,
-    new_export,
     overview,
     triggers,
     workers,
 )
-from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
-from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
-from export_producers.console.live import LIVE_PAGES, LivePages
-from export_producers.console.login import WRONG_KEYS, WrongKeys
-from export_producers.console.numbers import NUMBERS, read_numbers, shared_numbers
-from export_producers.console.sessions import Sessions
+from export_producers.console.request_form import page as new_export
+from export_producers.console.visitors import login
+from export_producers.console.visitors.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
+from export_producers.console.visitors.login import WRONG_KEYS, WrongKeys
+from export_producers.console.visitors.sessions import Sessions
 from export_producers.gateway.callers.access import SAFE_METHODS, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.documents.schemas import Problem

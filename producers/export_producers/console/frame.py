@@ -14,10 +14,10 @@ from markupsafe import Markup
 from export_producers.choices import Language
 from export_producers.commands.asked import subject
 from export_producers.console import views
-from export_producers.console.access import TOKEN_FIELD, VISITOR
-from export_producers.console.descriptions import described
 from export_producers.console.numbers import OVERVIEW, badges
-from export_producers.console.preferences import CHOICES, keep, preferences_of
+from export_producers.console.request_form.descriptions import described
+from export_producers.console.visitors.access import TOKEN_FIELD, VISITOR
+from export_producers.console.visitors.preferences import CHOICES, keep, preferences_of
 from export_producers.gateway.callers.access import SAFE_METHODS
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.languages import text, texts

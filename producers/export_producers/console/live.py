@@ -19,7 +19,7 @@ from aiohttp import web
 
 from export_producers.console.frame import badge_parts
 from export_producers.console.numbers import recent_overview
-from export_producers.console.preferences import preferences_of
+from export_producers.console.visitors.preferences import preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.handlers.streams import RECONNECT_MS

@@ -14,7 +14,7 @@ from support.paths import ROOT
 
 CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
-SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
+SOURCES = [*TEMPLATES, *sorted(CONSOLE.rglob("*.py"))]
 PREFIXES = (
     "act.",
     "action.",

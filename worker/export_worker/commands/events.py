@@ -7,9 +7,9 @@ import click
 
 from export_producers.commands import interrupts
 from export_producers.commands.opening import OpenQueue
-from export_producers.event_deliveries import deliver_now
-from export_producers.sink_events import EventPage, Which, read_events
-from export_producers.sink_tests import SinkTest, send_test
+from export_producers.events.delivering import deliver_now
+from export_producers.events.listing import EventPage, Which, read_events
+from export_producers.events.sink_tests import SinkTest, send_test
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from export_producers.choices import FILTER_MAX_CHARS
+from export_producers.choices import FILTER_MAX_CHARS, OPEN
 from export_producers.filters import ExportFilter
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.moments import FORMS, since
@@ -28,10 +28,12 @@ def export_filter(parameters: Mapping[str, str], connections: frozenset[str] | N
     """
     given = {name: _text(name, parameters[name]) for name in FILTERS if parameters.get(name)}
     phase = given.get("phase")
-    if phase is not None and phase not in set(Phase):
-        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
+    if phase is not None and phase not in {OPEN, *Phase}:
+        known = (OPEN, *Phase)
+        raise invalid_parameter("phase", f"must be one of {', '.join(known)}{did_you_mean(phase, known)}")
     return ExportFilter(
-        phase=Phase(phase) if phase else None,
+        phase=Phase(phase) if phase and phase != OPEN else None,
+        is_open=phase == OPEN,
         connection=given.get("connection"),
         connections=connections,
         kind=given.get("kind"),

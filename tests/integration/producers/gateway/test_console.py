@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console.access import PAGE_HEADERS
 from export_producers.console.app import ROUTES
-from export_producers.console.login import WRONG_KEYS_MAX
+from export_producers.console.visitors.access import PAGE_HEADERS
+from export_producers.console.visitors.login import WRONG_KEYS_MAX
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.options import NamedKey
@@ -397,7 +397,7 @@ async def test_page_of_a_list_reads_redis_twice(console: GatewaySite, redis_url:
 
 
 async def test_list_is_filtered_and_paged_by_its_address(console: GatewaySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_producers.console.exports.PAGE_ROWS", 2)
+    monkeypatch.setattr("export_producers.console.pages.exports.PAGE_ROWS", 2)
     ids = [await console.enqueue()]
     await console.site.submit(await console.site.one())
     ids += [await console.enqueue(), await console.enqueue()]

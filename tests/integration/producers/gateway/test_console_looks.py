@@ -18,7 +18,7 @@ BEYOND_PAGES = ("/console/exports?connection=none", "/console/nothing", "/consol
 """An empty list, a page that does not exist, and an error."""
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("lang", "theme"), [("en", "light"), ("zh", "dark")])
 async def test_every_page_is_accessible_and_fits_a_narrow_screen(
     arq_redis: ArqRedis, redis_url: str, namespace: str, driver: Chrome, pictures: Path, lang: str, theme: str

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console.forms import fields_of, texts_of
+from export_producers.console.request_form.forms import fields_of, texts_of
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.dry_run import Preview, without_nulls

@@ -74,7 +74,7 @@ def test_every_route_has_a_row_in_the_table_of_calls() -> None:
 
 def path_of(template: str, export_id: str, connection: str) -> str:
     """Returns a path of a route. A parameter without a known value gets a text that nothing has."""
-    values = {"export_id": export_id, "connection": connection, "resource": "tags"}
+    values = {"export_id": export_id, "event_id": f"{export_id}.1", "connection": connection, "resource": "tags"}
     if template.startswith("/v1/connections/"):
         values["name"] = connection
     parts = template.split("/")

@@ -10,15 +10,15 @@ from urllib.parse import quote
 from aiohttp import web
 
 from export_producers.choices import RESOURCES
-from export_producers.console.access import see_other
 from export_producers.console.charts import Bin, counted, ended_by_hour, histogram
-from export_producers.console.exports import PATH as EXPORTS_PATH
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
-from export_producers.console.overview import STATS
-from export_producers.console.overview_views import connection_rows, held, state_of
-from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.pages.exports import PATH as EXPORTS_PATH
+from export_producers.console.pages.overview import STATS
+from export_producers.console.pages.overview_views import connection_rows, held, state_of
 from export_producers.console.views import Text, address, command, human_bytes, kind_key, said
+from export_producers.console.visitors.access import see_other
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.documents.act_schemas import ConnectionDetail

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import structlog
 from aiohttp import web
 
-from export_producers.console.access import (
+from export_producers.console.frame import page
+from export_producers.console.visitors.access import (
     LOGIN_PATH,
     SECURE_COOKIE,
     SESSIONS,
@@ -16,8 +17,7 @@ from export_producers.console.access import (
     see_other,
     set_cookie,
 )
-from export_producers.console.frame import page
-from export_producers.console.preferences import preferences_of
+from export_producers.console.visitors.preferences import preferences_of
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.context import CONTEXT
 

@@ -12,11 +12,12 @@ from multidict import MultiMapping
 
 from export_producers.bulk.documents import PER_SECOND_MAX, BulkFilter, BulkPreview, BulkRequest, BulkRun
 from export_producers.bulk.orders import Action
-from export_producers.console.access import see_other
+from export_producers.choices import OPEN
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
-from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import Row, Text, address, command, row, said
+from export_producers.console.visitors.access import see_other
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import query
 from export_producers.gateway.handlers.bulk import count, read_run, request_stop, start
@@ -89,6 +90,8 @@ class Wish:
         conditions: dict[str, Any] = {
             name: value for name, value in self.values.items() if name in BulkFilter.model_fields
         }
+        if self.action == "cancel" and conditions.get("phase") == OPEN:
+            del conditions["phase"]  # the default of a cancellation
         conditions |= {"export_ids": list(self.ids)} if self.ids else {}
         document = {"action": self.action, "filter": conditions, "from": self.start or None, **more}
         return parse_order(json.dumps(document | {"include_hopeless": self.hopeless}).encode(), BulkRequest)

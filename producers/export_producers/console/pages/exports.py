@@ -8,13 +8,12 @@ from itertools import pairwise
 from aiohttp import web
 
 from export_producers.bulk.orders import Action
-from export_producers.console.access import VISITOR, see_other
+from export_producers.choices import OPEN
 from export_producers.console.frame import page, rendered
 from export_producers.console.live import LIVE_PAGES, Parts, stream
-from export_producers.console.live_rows import PAGE_ROWS, LiveRows, part_of
 from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
-from export_producers.console.preferences import CHOICES, preferences_of
-from export_producers.console.slowness import slowed
+from export_producers.console.pages.live_rows import PAGE_ROWS, LiveRows, part_of
+from export_producers.console.pages.slowness import slowed
 from export_producers.console.views import (
     SYMBOLS,
     Row,
@@ -22,6 +21,8 @@ from export_producers.console.views import (
     command,
     row,
 )
+from export_producers.console.visitors.access import VISITOR, see_other
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.filters import ExportFilter
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, allowed_connections
 from export_producers.gateway.context import CONTEXT, query
@@ -157,7 +158,7 @@ async def live_list(request: web.Request) -> web.StreamResponse:
 def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
     """Returns the views that every visitor has: the keys of their names, and their filters. Pure."""
     mine = [("exports.mine", {"requested_by": principal.name})] if principal.kind != "anonymous" else []
-    return [("exports.failed_today", {"phase": "failed", "since": "24h"}), *mine]
+    return [("exports.open", {"phase": OPEN}), ("exports.failed_today", {"phase": "failed", "since": "24h"}), *mine]
 
 
 def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:
@@ -179,7 +180,7 @@ def actions(phase: str | None) -> Sequence[Action]:
     """Returns what can be done to many exports of a phase. Pure."""
     if phase is None:
         return ("retry", "cancel")
-    return ("retry",) if Phase(phase).terminal else ("cancel",)
+    return ("retry",) if phase != OPEN and Phase(phase).terminal else ("cancel",)
 
 
 ROUTES = [

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from export_producers.console.access import read_form, see_other
-from export_producers.console.drafts import (
+from export_producers.console.frame import page
+from export_producers.console.request_form.drafts import (
     Draft,
     Problems,
     grouped,
@@ -16,12 +16,12 @@ from export_producers.console.drafts import (
     new_key,
     summary,
 )
-from export_producers.console.forms import about_kind
-from export_producers.console.frame import page
-from export_producers.console.picks import Found, pick_of, search
-from export_producers.console.preferences import CHOICES
-from export_producers.console.snippets import Origin, snippets
+from export_producers.console.request_form.forms import about_kind
+from export_producers.console.request_form.picks import Found, pick_of, search
+from export_producers.console.request_form.snippets import Origin, snippets
 from export_producers.console.views import SYMBOLS, command, kind_key
+from export_producers.console.visitors.access import read_form, see_other
+from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.documents.schemas import Problem

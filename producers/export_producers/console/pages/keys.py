@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from export_producers.console.frame import page
-from export_producers.console.preferences import CHOICES
+from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.context import query
 
 

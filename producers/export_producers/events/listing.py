@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Self
 
-from export_producers.deliveries import Delivery, states_of
-from export_producers.given_up import index_given_up
+from export_producers.events.deliveries import Delivery, states_of
+from export_producers.events.given_up import index_given_up
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import FieldProblem, InvalidRequestError

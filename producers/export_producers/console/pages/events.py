@@ -6,20 +6,27 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
-from export_producers.console.access import see_other
-from export_producers.console.event_views import CLASSES, SYMBOLS, event_rows
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
-from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.pages.event_views import CLASSES, SYMBOLS, event_rows
 from export_producers.console.views import address, command, json_lines
+from export_producers.console.visitors.access import see_other
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
+from export_producers.events.listing import STATES, export_of
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.documents.act_schemas import DeliverOrder
-from export_producers.gateway.handlers.events import deliver_all, deliver_one, event_page, one_event, test_sink
+from export_producers.gateway.handlers.events import (
+    EVENT_ID,
+    deliver_all,
+    deliver_one,
+    event_page,
+    one_event,
+    test_sink,
+)
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.languages import text
 from export_producers.moments import FORMS, since
 from export_producers.reads.overview_document import SinkOverview
-from export_producers.sink_events import STATES, export_of
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import ErrorCode
 
@@ -152,7 +159,7 @@ async def test(request: web.Request) -> web.Response:
     return see_other(f"{PATH}/{result.event_id}?done=tested")
 
 
-EVENT = r"/events/{event_id:[0-9A-Za-z-]{1,64}\.[0-9]{1,9}}"
+EVENT = f"/events/{EVENT_ID}"
 ROUTES = [
     web.get("/events", show),
     web.post("/events/deliver", deliver_many),

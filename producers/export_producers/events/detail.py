@@ -4,8 +4,8 @@ import json
 
 from pydantic import ConfigDict, TypeAdapter
 
-from export_producers.deliveries import Delivery, state_of_note, states_of
-from export_producers.sink_events import export_of, sink_types
+from export_producers.events.deliveries import Delivery, state_of_note, states_of
+from export_producers.events.listing import export_of, sink_types
 from export_producers.storage import Storage
 from export_worker.contract.event import Event, SinkTestEvent
 from export_worker.contract.model import Model

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from export_producers.choices import Language
-from export_producers.console.bulk import NEW
-from export_producers.console.exports import PATH as EXPORTS_PATH
 from export_producers.console.frame import page
-from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.pages.bulk import NEW
+from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.views import address, command, kind_key
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.failures import FAILURES_SINCE

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from pydantic import ConfigDict
 
-from export_producers.deliveries import states_of
+from export_producers.events.deliveries import states_of
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX, SinkTestData, SinkTestEvent
 from export_worker.contract.model import Model, epoch_ms, isoformat

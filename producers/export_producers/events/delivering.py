@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from export_producers.given_up import index_given_up
-from export_producers.sink_events import Position, Which, visible
+from export_producers.events.given_up import index_given_up
+from export_producers.events.listing import Position, Which, visible
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.contract.model import epoch_ms

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
-from export_producers.console.overview_views import versions
-from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.pages.overview_views import versions
 from export_producers.console.views import command
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.overviews import read_fleet

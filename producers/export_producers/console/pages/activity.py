@@ -7,8 +7,8 @@ from aiohttp import web
 
 from export_producers.activity import ActivityEntry
 from export_producers.console.frame import page
-from export_producers.console.preferences import CHOICES
 from export_producers.console.views import address, command
+from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import PRINCIPAL, Role
 from export_producers.gateway.calls import CALLS
 from export_producers.gateway.context import query

@@ -8,9 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from export_producers.console.frame import document_headers, html, page, rendered
-from export_producers.console.overview_views import versions
-from export_producers.console.preferences import CHOICES, preferences_of
+from export_producers.console.pages.overview_views import versions
 from export_producers.console.views import command
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal
 from export_producers.gateway.calls import CALLS
 from export_producers.gateway.context import CONTEXT, query

@@ -7,17 +7,17 @@ from typing import Any
 from aiohttp import web
 
 from export_producers.choices import Language
-from export_producers.console.access import see_other
-from export_producers.console.event_views import event_rows
-from export_producers.console.export_views import copy_command, last_restart, transitions, usual_duration
-from export_producers.console.exports import PATH
 from export_producers.console.frame import page, parts
 from export_producers.console.live import LIVE_PAGES, Parts, stream
 from export_producers.console.numbers import recent_overview
-from export_producers.console.preferences import CHOICES, preferences_of
-from export_producers.console.slowness import slowed
+from export_producers.console.pages.event_views import event_rows
+from export_producers.console.pages.export_views import copy_command, last_restart, transitions, usual_duration
+from export_producers.console.pages.exports import PATH
+from export_producers.console.pages.slowness import slowed
 from export_producers.console.views import asked_for, command, json_lines, row, starts
-from export_producers.deliveries import read_deliveries
+from export_producers.console.visitors.access import see_other
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
+from export_producers.events.deliveries import read_deliveries
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.exports import STARTS

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from secrets import token_urlsafe
 from typing import Any
 
-from export_producers.console.forms import Field, cleaned, fields_of, request_of, texts_of
-from export_producers.console.picks import Found, Pick, pick_of
+from export_producers.console.request_form.forms import Field, cleaned, fields_of, request_of, texts_of
+from export_producers.console.request_form.picks import Found, Pick, pick_of
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.kinds import other_kinds
 from export_worker.contract.printable import dumps

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from export_producers.deliveries import Delivery
-from export_producers.sink_events import export_of
+from export_producers.events.deliveries import Delivery
+from export_producers.events.listing import export_of
 from export_worker.contract.event import TEST_PREFIX
 
 SYMBOLS = {"pending": "◔", "given_up": "✕", "delivered": "✓"}

@@ -10,7 +10,7 @@ from export_producers.client import ExportQueue
 from export_producers.console.charts import bytes_by_hour, ended_by_hour
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
-from export_producers.console.overview_views import (
+from export_producers.console.pages.overview_views import (
     connection_rows,
     is_empty,
     memory_percent,
@@ -18,8 +18,8 @@ from export_producers.console.overview_views import (
     sentences,
     versions,
 )
-from export_producers.console.preferences import CHOICES, preferences_of
 from export_producers.console.views import SYMBOLS, command
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.reads.shared import SharedRead

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from yarl import URL
 
-from export_producers.console.sessions import ID_BYTES, Sessions, form_token, owner_of
+from export_producers.console.visitors.sessions import ID_BYTES, Sessions, form_token, owner_of
 from export_producers.gateway.callers.access import SAFE_METHODS, check_rate
 from export_producers.gateway.callers.origins import is_local, is_of_own_site
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden

@@ -7,11 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from export_producers.console.access import see_other
-from export_producers.console.exports import PATH as EXPORTS_PATH
 from export_producers.console.frame import page
-from export_producers.console.preferences import CHOICES
+from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.views import address, command
+from export_producers.console.visitors.access import see_other
+from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.dead_letters import (
