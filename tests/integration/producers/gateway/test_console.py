@@ -213,6 +213,9 @@ async def test_eleventh_wrong_key_of_a_minute_is_refused_unread(locked: GatewayS
 
 # Live pages
 
+BADGES = {"badge-failures", "badge-events", "badge-triggers"}
+"""The numbers of the left bar, which change while any page is open."""
+
 
 async def events(stream: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, dict[str, str]]]:
     """Yields name and data of each event of a stream."""
@@ -233,7 +236,7 @@ async def test_stream_of_a_list_sends_rows_that_have_changed(console: GatewaySit
         assert stream.content_type == "text/event-stream"
         received = events(stream)
         _, first = await anext(received)
-        assert set(first) == {"total", *(f"export-{each}" for each in ids)}
+        assert set(first) == BADGES | {"total", *(f"export-{each}" for each in ids)}
         assert all(html in re.sub(r"\s+", " ", page) for html in [re.sub(r"\s+", " ", first[f"export-{ids[0]}"])])
         await console.site.submit((await console.site.claim())[0])
         changed: dict[str, str] = {}
@@ -249,7 +252,8 @@ async def test_stream_of_an_export_sends_its_state_until_its_end(console: Gatewa
         name, parts = await anext(received)
         assert (name, set(parts)) == (
             "parts",
-            {"state", "part-why", "part-platform", "part-transfer", "part-times", "part-deliveries", "part-timeline"},
+            BADGES
+            | {"state", "part-why", "part-platform", "part-transfer", "part-times", "part-deliveries", "part-timeline"},
         )
         assert "排队中" in parts["state"]
         await console.site.fail(await console.site.one(), PlatformNotFoundError(HOSTILE))
@@ -442,7 +446,9 @@ async def test_list_is_filtered_and_paged_by_its_address(console: GatewaySite, m
     running = text(await console.call("GET", "/console/exports?phase=running"))
     assert len(re.findall(r'<tr id="export-', running)) == 1
     assert "export-worker list --phase running" in running
-    assert "Nothing matches" in text(await console.call("GET", "/console/exports?phase=failed"))
+    empty = text(await console.call("GET", "/console/exports?phase=failed&since=1h"))
+    assert "Nothing matches phase=failed, since=1h." in empty
+    assert '<a href="/console/exports?phase=failed&amp;since=24h">Widen to 24h</a>' in empty
 
 
 @pytest.mark.parametrize(
