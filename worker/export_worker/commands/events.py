@@ -89,7 +89,7 @@ def test(open_queue: OpenQueue, *, sink: str, as_json: bool) -> None:
         "refused": f"sink {sink} has refused the event {found.event_id}: {found.answer}",
         "pending": f"no worker has delivered the event {found.event_id} to {sink} yet; it is tried for ten minutes",
     }
-    click.echo(found.model_dump_json() if as_json else clean(texts[found.state]))
+    click.echo(dumps(found.model_dump(mode="json")) if as_json else clean(texts[found.state]))
     if found.state != "delivered":
         click.get_current_context().exit(1)
 
