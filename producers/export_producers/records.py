@@ -4,12 +4,13 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json import dumps, loads
+from json import dumps
 from typing import Literal
 
 from pydantic import ValidationError
 
 from export_producers.identities import MessageIdentity
+from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
@@ -255,7 +256,7 @@ def read_status(
     if stored and read.phase is Phase.TRANSFERRING:
         read = read.model_copy(update={"objects": [StoredObject.model_validate_json(item) for item in stored]})
     beside = {
-        "request": None if request is None else loads(request),
+        "request": None if request is None else json_object(request),
         "requested_by": None if requested_by is None else requested_by.decode(errors="replace"),
     }
     return read.model_copy(update={name: value for name, value in beside.items() if value is not None})
@@ -286,7 +287,7 @@ def retried(
 
 def idempotency_key_of(request: bytes) -> str:
     """Returns the idempotency key of a stored request, whose kind may be of a package that is missing here."""
-    return str(loads(request).get("idempotency_key") or "")
+    return str((json_object(request) or {}).get("idempotency_key") or "")
 
 
 def ended_otherwise(export_id: str) -> InvalidRequestError:

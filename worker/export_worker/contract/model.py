@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from export_worker.contract.documented import Documented
@@ -36,6 +36,17 @@ Timestamp = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 """A time with a zone. In JSON it is RFC 3339 in UTC with milliseconds."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # other zones move the first and the last hours out of the years that exist
+        raise ValueError("must be between the years 1 and 9999") from None
+
+
+StatedTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time that a caller states, with its zone. The model has it in UTC."""
 
 
 def epoch_ms(moment: datetime) -> int:
