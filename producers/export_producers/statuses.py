@@ -1,11 +1,10 @@
 """Reads the statuses and timelines of exports from Redis."""
 
 import json
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-
-import structlog
 
 from export_producers.records import Offer, differing_fields, read_status
 from export_worker.contract.redis_keys import Keys
@@ -13,7 +12,7 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import IdempotencyConflictError
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 TIMELINE_READ_MAX = 1000
 """Transitions that are read. Workers keep fewer."""
@@ -41,7 +40,7 @@ def _readable(export_id: str, record: Sequence[bytes | None], stored: Sequence[b
     try:
         return read_status(status or b"", progress, stored, *beside)
     except ValueError as error:
-        _log.warning("record.unreadable", export_id=export_id, error=type(error).__name__)
+        _log.warning("the record of export %s cannot be read (%s)", export_id, type(error).__name__)
         return None
 
 
