@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from export_producers.pauses import ConnectionPause
+from export_producers.readable import count_of, score_of
 from export_producers.reasons import (
     AnyNote,
     AnyReason,
@@ -34,7 +35,7 @@ from export_producers.reasons import (
     WaitingForWorker,
 )
 from export_producers.retries import ENDED_BY_TIME, OF_ONE_OPERATION
-from export_worker.contract.redis_keys import CallKind
+from export_worker.contract.redis_keys import NO_END_MS, CallKind
 from export_worker.contract.slowness import DURATIONS_MIN, eta_of, is_slow, usual_s
 from export_worker.contract.status import ErrorReport, Phase, Status
 from export_worker.errors import ErrorCode
@@ -100,7 +101,7 @@ class Facts:
 
     def at(self, ms: float) -> datetime:
         """Returns the time of a score."""
-        return datetime.fromtimestamp(ms / 1000, UTC)
+        return datetime.fromtimestamp(min(ms, NO_END_MS) / 1000, UTC)
 
     @property
     def step(self) -> CallKind:
@@ -231,4 +232,4 @@ def call_kind(phase: Phase) -> CallKind:
 
 def pause_of(until_ms: bytes | None, failures: bytes | None) -> Pause | None:
     """Returns the pause that the fields of a circuit breaker state."""
-    return None if until_ms is None else Pause(float(until_ms), int(failures or 0))
+    return None if until_ms is None else Pause(score_of(until_ms), count_of(failures))

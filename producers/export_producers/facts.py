@@ -9,7 +9,8 @@ from arq.connections import ArqRedis
 from redis.asyncio.client import Pipeline
 
 from export_producers.explain import Facts, call_kind, pause_of
-from export_producers.pauses import ConnectionPause
+from export_producers.pauses import stored_pause
+from export_producers.readable import count_of
 from export_producers.storage import Storage
 from export_producers.worker_records import store_problems
 from export_worker.contract.redis_keys import Keys, Role
@@ -31,7 +32,7 @@ async def read_facts(redis: ArqRedis, keys: Keys, statuses: Sequence[Status], no
         records = await pipe.execute() if statuses else []
     async with redis.pipeline(transaction=False) as pipe:
         for status, (step, *_) in zip(statuses, records, strict=True):
-            _read_waits(pipe, keys, status, int(step or 0))
+            _read_waits(pipe, keys, status, count_of(step))
         answers = iter(await pipe.execute() if statuses else [])
     transfers = {status.connection for status in statuses if call_kind(status.phase) == "transfer"}
     problems = await store_problems(redis, keys, transfers) if transfers else {}
@@ -88,7 +89,7 @@ def _facts(
         running_s=_passed_s(since_ms, now),
         parked_s=_passed_s(parked_ms, now),
         durations_s=in_seconds(durations_ms),
-        operator_pause=None if operator_pause is None else ConnectionPause.model_validate_json(operator_pause),
+        operator_pause=stored_pause(operator_pause, now),
         store_problem=problem if is_transfer else None,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp, epoch_ms
@@ -37,6 +37,20 @@ class ConnectionPause(Model):
     def has_ended(self, now: datetime) -> bool:
         """Returns whether the pause is over. The next claim of a worker then removes it."""
         return self.until is not None and self.until <= now
+
+
+def stored_pause(stored: bytes | str | None, now: datetime) -> ConnectionPause | None:
+    """Returns the pause that a field of the hash has; None if there is none, or if it has ended.
+
+    A text that cannot be read is a pause all the same: workers go by its end, which is stored elsewhere.
+    """
+    if stored is None:
+        return None
+    try:
+        pause = ConnectionPause.model_validate_json(stored)
+    except ValidationError:
+        return ConnectionPause(since=now)
+    return None if pause.has_ended(now) else pause
 
 
 class Pauses:
@@ -100,8 +114,8 @@ class Pauses:
         async with self._storage.calls() as redis:
             # Bounded: only connections that exist can be paused.
             found = await redis.hgetall(self._storage.keys.pauses)
-        pauses = {name.decode(): ConnectionPause.model_validate_json(pause) for name, pause in sorted(found.items())}
-        return {name: pause for name, pause in pauses.items() if not pause.has_ended(now)}
+        pauses = {name.decode(): stored_pause(pause, now) for name, pause in sorted(found.items())}
+        return {name: pause for name, pause in pauses.items() if pause is not None}
 
     def _check(self, connection: str, until: datetime | None, reason: str | None, now: datetime) -> None:
         problems = []

@@ -4,12 +4,13 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json import dumps, loads
+from json import dumps
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from export_producers.identities import MessageIdentity
+from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
@@ -20,7 +21,6 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Phase, Progress, Status, StoredObject
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis.scripts import decode_document
 
 MESSAGE_TTL_MS = 90 * 86_400_000
 """How long the identity of a message, or the idempotency key of a caller with a name, is kept while its export is open:
@@ -257,7 +257,7 @@ def read_status(
     if stored and read.phase is Phase.TRANSFERRING:
         beside["objects"] = [StoredObject.model_validate_json(item) for item in stored]
     if request is not None:
-        beside["request"] = decode_document(request)
+        beside["request"] = json_object(request)
     if requested_by is not None:
         beside["requested_by"] = requested_by.decode(errors="replace")
     return read.model_copy(update=beside) if beside else read
@@ -288,7 +288,7 @@ def retried(
 
 def idempotency_key_of(request: bytes) -> str:
     """Returns the idempotency key of a stored request, whose kind may be of a package that is missing here."""
-    return str(loads(request).get("idempotency_key") or "")
+    return str((json_object(request) or {}).get("idempotency_key") or "")
 
 
 def ended_otherwise(export_id: str) -> InvalidRequestError:

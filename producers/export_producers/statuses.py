@@ -1,7 +1,9 @@
 """Reads the statuses and timelines of exports from Redis."""
 
 import json
+import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from export_producers.records import Offer, differing_fields, read_status
@@ -12,12 +14,17 @@ from export_worker.errors import IdempotencyConflictError
 
 RECORD_FIELDS = ("status", "progress", "request", "requested_by")
 """The fields of a record that a status is read from."""
+_log = logging.getLogger(__name__)
+
 TIMELINE_READ_MAX = 1000
 """Transitions that are read. Workers keep fewer."""
 
 
 async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Status | None]:
-    """Returns the statuses of exports with one round trip; None for an export that does not exist."""
+    """Returns the statuses of exports with one round trip; None for an export that does not exist.
+
+    A record that cannot be read is logged and left out, so that a list and a bulk run have all others.
+    """
     async with client.pipeline(transaction=False) as pipe:
         for export_id in export_ids:
             # Read first: a transfer that ends in between removes its list, and its status has all files then.
@@ -25,9 +32,18 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
             pipe.hmget(keys.export(export_id), RECORD_FIELDS)
         answers = iter(await pipe.execute())
     return [
-        None if status is None else read_status(status, progress, stored, *beside)
-        for stored, (status, progress, *beside) in zip(answers, answers, strict=True)
+        None if record[0] is None else _readable(export_id, record, stored)
+        for export_id, stored, record in zip(export_ids, answers, answers, strict=True)
     ]
+
+
+def _readable(export_id: str, record: Sequence[bytes | None], stored: Sequence[bytes]) -> Status | None:
+    status, progress, *beside = record
+    try:
+        return read_status(status or b"", progress, stored, *beside)
+    except ValueError as error:
+        _log.warning("the record of export %s cannot be read (%s)", export_id, type(error).__name__)
+        return None
 
 
 async def read_timelines(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -36,7 +52,17 @@ async def read_timelines(client: Any, keys: Keys, export_ids: Sequence[str]) -> 
         for export_id in export_ids:
             pipe.lrange(keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
         answers = await pipe.execute() if export_ids else []
-    return [[json.loads(entry) for entry in entries] for entries in answers]
+    return [[read for entry in entries if (read := _transition(entry)) is not None] for entries in answers]
+
+
+def _transition(entry: bytes) -> dict[str, Any] | None:
+    """Returns an entry of a timeline; None if it cannot be read."""
+    try:
+        read: dict[str, Any] = json.loads(entry)
+        datetime.fromisoformat(read["at"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return {"phase": "", "step": 0, "note": ""} | read
 
 
 async def read_timeline(client: Any, keys: Keys, export_id: str) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from export_producers.bulk.documents import BulkRequest, BulkRun, Progress
 from export_producers.lua import script
 from export_producers.storage import Storage
@@ -102,12 +104,22 @@ class Bulks:
         return [bulk_id.decode() for bulk_id in found]
 
     async def claim(self, bulk_id: str) -> ClaimedRun | None:
-        """Claims a run; returns None if another gateway has it, or it exists no longer."""
+        """Claims a run; returns None if another gateway has it, or it exists no longer.
+
+        Raises:
+            ValidationError: Another version has written the run. It is not claimed.
+        """
         answer = await self._call(bulk_id, {})
         if not answer["held"]:
             return None
-        request = BulkRequest.model_validate_json(str(answer["order"]))
-        return ClaimedRun(bulk_id, request, Progress.model_validate_json(str(answer["progress"])), bool(answer["stop"]))
+        order, stored = str(answer["order"]), str(answer.get("progress", ""))
+        try:
+            request, progress = BulkRequest.model_validate_json(order), Progress.model_validate_json(stored)
+        except ValidationError:
+            # Released at once, so that a gateway of the version that wrote it can have it.
+            await self._call(bulk_id, {"progress": stored, "release": True})
+            raise
+        return ClaimedRun(bulk_id, request, progress, bool(answer["stop"]))
 
     async def save(self, bulk_id: str, progress: Progress, *, release: bool = False) -> tuple[bool, bool]:
         """Saves how far a run is. Returns whether this gateway still has the run, and whether the run is to stop.

@@ -1,12 +1,12 @@
 """Reads from Redis how far the events of one export are delivered."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import ConfigDict
 
+from export_producers.readable import count_of, json_object, moment_of
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp
 from export_worker.errors import ExportNotFoundError
@@ -64,7 +64,7 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     if request is None:
         raise ExportNotFoundError(export_id)
     types = {name.decode(): kind.decode() for name, kind in announced.items()}
-    notify = json.loads(request).get("notify")
+    notify = (json_object(request) or {}).get("notify")
     sinks = sorted(types if notify is None else notify)
     events = [(event_id, at) for event_id, at in zip(event_ids, times, strict=True) if at is not None]
     pairs = [(event_id, sink) for event_id, _ in reversed(events) for sink in sinks]
@@ -94,25 +94,34 @@ async def states_of(storage: Storage, pairs: Sequence[tuple[str, str]]) -> list[
 def _state(due_ms: float | None, refusals: bytes | None, answer: bytes | None, note: bytes | None) -> dict[str, Any]:
     """Returns the fields of one delivery. An event that was given up and is replayed is pending again."""
     if due_ms is not None:
-        failures, _, first_ms = (refusals or b"0").decode().partition(":")
-        since = datetime.fromtimestamp(int(first_ms) / 1000, UTC) if first_ms else None
-        due_at = datetime.fromtimestamp(due_ms / 1000, UTC)
+        failures, _, first_ms = (refusals or b"0").decode(errors="replace").partition(":")
+        since, due_at = moment_of(first_ms) if first_ms else None, moment_of(due_ms)
         return {
             "state": "pending",
             "due_at": due_at,
-            "failures": int(failures),
+            "failures": count_of(failures),
             "refused_since": since,
-            "answer": answer.decode() if answer else None,
+            "answer": answer.decode(errors="replace") if answer else None,
         }
     return {"state": "delivered"} if note is None else state_of_note(note)
 
 
 def state_of_note(note: bytes) -> dict[str, Any]:
     """Returns the fields of a delivery that was given up, from the note about it."""
-    given_up: Mapping[str, Any] = json.loads(note)
+    given_up = json_object(note) or {}
+    at, reason = given_up.get("at"), given_up.get("reason")
     return {
         "state": "given_up",
-        "failures": given_up["failures"],
-        "given_up_at": given_up["at"],
-        "answer": given_up["reason"],
+        "failures": count_of(given_up.get("failures")),
+        "given_up_at": None if at is None else given_up_at(at),
+        "answer": None if reason is None else str(reason),
     }
+
+
+def given_up_at(stated: object) -> datetime | None:
+    """Returns the time in a note about an event that was given up; None if it cannot be read."""
+    try:
+        moment = datetime.fromisoformat(str(stated))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None

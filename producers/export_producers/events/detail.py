@@ -1,11 +1,10 @@
 """Reads one event: the CloudEvent, and how far each sink has it."""
 
-import json
-
 from pydantic import ConfigDict, TypeAdapter
 
 from export_producers.events.deliveries import Delivery, state_of_note, states_of
 from export_producers.events.listing import export_of, sink_types
+from export_producers.readable import json_object
 from export_producers.storage import Storage
 from export_worker.contract.event import Event, SinkTestEvent
 from export_worker.contract.model import Model
@@ -36,7 +35,7 @@ async def read_event(storage: Storage, event_id: str) -> EventDetail | None:
     if stored is None:
         return None
     event = _EVENT.validate_json(stored)
-    notify = None if request is None else json.loads(request).get("notify")
+    notify = None if request is None else (json_object(request) or {}).get("notify")
     sinks = [event.subject] if isinstance(event, SinkTestEvent) else sorted(types if notify is None else notify)
     states = await states_of(storage, [(event_id, sink) for sink in sinks])
     if refused is not None:

@@ -1,9 +1,9 @@
 """The order of the events that were given up, also of those that a worker of version 0.2 has given up."""
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
 
+from export_producers.events.deliveries import given_up_at
+from export_producers.readable import json_object
 from export_producers.storage import Storage
 from export_worker.contract.model import epoch_ms
 
@@ -39,7 +39,7 @@ async def _repair(storage: Storage, sink: str) -> None:
     if not ids:
         return
     async with storage.calls() as redis:
-        texts = await redis.hmget(notes, *(each.decode() for each in ids))
+        texts = await redis.hmget(notes, *ids)
     scores = {each: _given_up_ms(text) for each, text in zip(ids, texts, strict=True) if text is not None}
     async with storage.calls(), storage.client.pipeline(transaction=True) as pipe:
         if len(scores) < len(ids):
@@ -51,4 +51,5 @@ async def _repair(storage: Storage, sink: str) -> None:
 
 
 def _given_up_ms(note: bytes) -> int:
-    return epoch_ms(datetime.fromisoformat(json.loads(note)["at"]))
+    at = given_up_at((json_object(note) or {}).get("at"))
+    return 0 if at is None else epoch_ms(at)

@@ -7,7 +7,8 @@ from datetime import datetime
 from arq.connections import ArqRedis
 
 from export_producers.facts import DURATIONS_READ_MAX
-from export_producers.pauses import ConnectionPause
+from export_producers.pauses import ConnectionPause, stored_pause
+from export_producers.readable import score_of
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.slowness import in_seconds
@@ -45,9 +46,8 @@ async def read_connection(
         for kind in kinds:
             pipe.lrange(keys.durations(connection, kind), 0, DURATIONS_READ_MAX - 1)
         stored, free_ms, *durations = await pipe.execute()
-    pause = None if stored is None else ConnectionPause.model_validate_json(stored)
     return ConnectionFacts(
-        pause=None if pause is None or pause.has_ended(now) else pause,
+        pause=stored_pause(stored, now),
         durations_s={kind: in_seconds(each) for kind, each in zip(kinds, durations, strict=True)},
-        rate_wait_s=max(0.0, (float(free_ms or 0) - epoch_ms(now)) / 1000 - BURST_S),
+        rate_wait_s=max(0.0, (score_of(free_ms or 0) - epoch_ms(now)) / 1000 - BURST_S),
     )

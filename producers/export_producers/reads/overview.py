@@ -1,7 +1,7 @@
 """Reads the overview from Redis, with one round trip."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from json import loads
@@ -11,7 +11,8 @@ from arq.connections import ArqRedis
 from pydantic import ValidationError
 
 from export_producers.lua import script
-from export_producers.pauses import ConnectionPause
+from export_producers.pauses import stored_pause
+from export_producers.readable import count_of, moment_of
 from export_producers.reads.overview_document import (
     Breaker,
     Breakers,
@@ -98,23 +99,20 @@ def _connection(found: Mapping[str, Any], now: datetime) -> ConnectionOverview:
         phases=phases,
         open=sum(phases[phase] for phase in Phase if not phase.terminal),
         oldest_open_at=_moment(found.get("oldest_ms")),
-        slots=Slots(used=found["used"], limit=None if limit is None else int(limit)),
+        slots=Slots(used=found["used"], limit=None if limit is None else count_of(limit)),
         waiting=found["parked"],
         transfers_waiting=found["waiting"],
-        pause=_pause(found.get("pause"), now),
+        pause=stored_pause(found.get("pause"), now),
         breaker=Breakers(**{kind: _breaker(found["breakers"].get(kind)) for kind in Breakers.model_fields}),
-        durations={kind: eta_of(in_seconds(each)) for kind, each in sorted(found["durations"].items())},
+        durations={
+            kind: eta_of(known) for kind, each in sorted(found["durations"].items()) if (known := in_seconds(each))
+        },
         last_hour=_ended(found["recent"], now),
     )
 
 
 def _breaker(found: Mapping[str, Any] | None) -> Breaker | None:
-    return None if found is None else Breaker(failures=int(found["failures"]), until=_moment(found.get("until")))
-
-
-def _pause(stored: str | None, now: datetime) -> ConnectionPause | None:
-    pause = None if stored is None else ConnectionPause.model_validate_json(stored)
-    return None if pause is None or pause.has_ended(now) else pause
+    return None if found is None else Breaker(failures=count_of(found["failures"]), until=_moment(found.get("until")))
 
 
 def _ended(recent: Mapping[str, str], now: datetime) -> Ended:
@@ -123,8 +121,8 @@ def _ended(recent: Mapping[str, str], now: datetime) -> Ended:
     counts = dict.fromkeys((phase for phase in Phase if phase.terminal), 0)
     for field, count in recent.items():
         phase, _, start_ms = field.rpartition(":")
-        if phase in counts and int(start_ms) >= first_ms:
-            counts[Phase(phase)] += int(count)
+        if phase in counts and count_of(start_ms) >= first_ms:
+            counts[Phase(phase)] += count_of(count)
     return Ended(ended=sum(counts.values()), **{phase.value: count for phase, count in counts.items()})
 
 
@@ -159,14 +157,15 @@ def facts_of(record: WorkerRecord) -> dict[str, Any]:
 
 
 def _sink(found: Mapping[str, Any]) -> SinkOverview:
-    delivered = [entry.split() for entry in found.get("delivered", ())]
+    delivered = [parts for entry in found.get("delivered", ()) if len(parts := entry.split()) == 3]
+    ages = in_seconds(age_ms for _, _, age_ms in delivered)
     return SinkOverview(
         type=found["type"],
         pending=found["pending"],
         refused_since=_moment(found.get("refused_ms")),
         given_up=found["given_up"],
         last_success_at=_moment(delivered[0][1]) if delivered else None,
-        age_p95_s=eta_of(in_seconds(age_ms for _, _, age_ms in delivered)).p95 if delivered else None,
+        age_p95_s=eta_of(ages).p95 if ages else None,
     )
 
 
@@ -195,12 +194,12 @@ def _redis(memory: str | None, persistence: str | None) -> RedisOverview:
         return RedisOverview()
     info = dict(line.split(":", 1) for line in (memory + "\n" + persistence).splitlines() if ":" in line)
     return RedisOverview(
-        memory=int(info["used_memory"]),
-        maxmemory=int(info["maxmemory"]) if "maxmemory" in info else None,
+        memory=count_of(info.get("used_memory")),
+        maxmemory=count_of(info["maxmemory"]) if "maxmemory" in info else None,
         policy=info.get("maxmemory_policy"),
         aof=info["aof_enabled"] == "1" if "aof_enabled" in info else None,
     )
 
 
 def _moment(score: float | str | None) -> datetime | None:
-    return None if score is None else datetime.fromtimestamp(float(score) / 1000, UTC)
+    return None if score is None else moment_of(score)

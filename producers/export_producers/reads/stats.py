@@ -7,6 +7,7 @@ from typing import Any
 
 from arq.connections import ArqRedis
 
+from export_producers.readable import count_of
 from export_producers.reads.overview import NAMES_MAX
 from export_producers.reads.stats_document import EndedByPhase, StatsHour
 from export_worker.contract.durations import BUCKETS_S, LAST_BUCKET, bucket_of
@@ -47,7 +48,7 @@ class StatsReader:
             pipe.hkeys(self._keys.connections)
             pipe.zrange(self._keys.by_facet("connection"), 0, NAMES_MAX - 1)
             announced, stored = await pipe.execute()
-        return sorted({name.decode() for name in (*announced, *stored)})[:NAMES_MAX]
+        return sorted({name.decode(errors="replace") for name in (*announced, *stored)})[:NAMES_MAX]
 
     async def _hashes(self, keys: Sequence[str]) -> list[Mapping[bytes, bytes]]:
         found: list[Mapping[bytes, bytes]] = []
@@ -72,7 +73,7 @@ def _hour(start: datetime, fields: Mapping[bytes, bytes]) -> StatsHour:
     for field, count in fields.items():
         group, _, name = field.decode(errors="replace").partition(":")
         if group in counts:
-            counts[group][name] = int(count)
+            counts[group][name] = count_of(count)
     return StatsHour(
         start=start,
         ended=EndedByPhase.model_validate(counts["ended"]),

@@ -12,7 +12,8 @@ from export_worker.contract.model import Model, Timestamp
 MESSAGE_MAX_CHARS = 64 * 1024
 """Limit of a message in an answer."""
 _FIELDS = (b"id", b"reason", b"message")
-_ENTRY = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+_ENTRY = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
+"""Redis refuses an id with a greater number than 64 bits have."""
 
 
 class DeadLetter(Model):

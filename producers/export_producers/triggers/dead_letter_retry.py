@@ -52,4 +52,6 @@ def _headers(stored: bytes | None) -> dict[str, str]:
         headers = json.loads(stored or b"{}")
     except ValueError:
         return {}
-    return {name: value for name, value in headers.items() if isinstance(value, str)}
+    return (
+        {name: value for name, value in headers.items() if isinstance(value, str)} if isinstance(headers, dict) else {}
+    )

@@ -78,6 +78,20 @@ def test_field_that_is_too_long_is_cut_or_refused(redactor: Redactor) -> None:
         assert long not in repr(answer)
 
 
+def test_field_that_utf_8_cannot_encode_is_replaced_or_refused(redactor: Redactor) -> None:
+    """JSON can carry half of a surrogate pair. A record with it cannot be saved."""
+    half = "a\ud800b"
+    with pytest.raises(OperationIdRefusedError, match="surrogate"):
+        masked_submit(Submitted(half), redactor)
+    with pytest.raises(OperationIdRefusedError, match="surrogate"):
+        masked_poll(Pending("X", operation_id=half), redactor)
+    for file in (RemoteFile(half, "a"), RemoteFile("/a", half)):
+        with pytest.raises(PlatformMalformedError, match="surrogate"):
+            masked_poll(Ready("F", (file,)), redactor)
+    assert masked_submit(Submitted("op-1", half), redactor).stage == "a?b"
+    assert masked_poll(OperationFailed(half, half), redactor) == OperationFailed("a?b", "a?b")
+
+
 def test_answer_without_a_secret_is_unchanged(redactor: Redactor) -> None:
     submitted = Submitted("op-1", None, done=True)
     assert masked_submit(submitted, redactor) == submitted

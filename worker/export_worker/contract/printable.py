@@ -34,6 +34,11 @@ def clean(text: str) -> str:
     return _IN_TEXT.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
 
 
+def encodable(text: str) -> str:
+    """Returns the text without lone surrogates, which JSON can carry, but UTF-8 and so Redis and S3 cannot."""
+    return text.encode(errors="replace").decode()
+
+
 def dumps(value: object, *, indent: int | None = None) -> str:
     """Returns JSON that keeps Chinese text readable, and escapes the characters that a terminal must not get."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)

@@ -1,5 +1,6 @@
 """Whether an export runs on its platform for much longer than the last ones of its kind. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from export_worker.contract.status import Eta
@@ -14,10 +15,20 @@ among the last ones, does not change it."""
 DURATIONS_MIN = 5
 """With fewer durations, the usual one cannot be estimated."""
 
+_DURATION = re.compile("[0-9]{1,15}")
+"""More digits are longer than any operation."""
+
 
 def in_seconds(durations_ms: Iterable[bytes | str | int]) -> list[float]:
-    """Returns durations as Redis has them, whole numbers of ms, in seconds."""
-    return [int(duration) / 1000 for duration in durations_ms]
+    """Returns durations as Redis has them, whole numbers of ms, in seconds.
+
+    What is no such number is left out: a damaged list must not keep a worker from claiming its exports.
+    """
+    return [int(duration) / 1000 for duration in durations_ms if _DURATION.fullmatch(_text(duration))]
+
+
+def _text(duration: bytes | str | int) -> str:
+    return duration.decode(errors="replace") if isinstance(duration, bytes) else str(duration)
 
 
 def usual_s(durations_s: Sequence[float]) -> float | None:

@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from export_worker.contract.model import epoch_ms
+from export_worker.contract.printable import encodable
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.outbox import Delivery, Outbox, Taken
 from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
@@ -208,7 +209,7 @@ class _SinkDispatcher:
             await self._route.sink.deliver(delivery.event_id, smaller)
 
     async def _record_failure(self, delivery: Delivery, error: SinkError) -> None:
-        now, reason = self._clock(), self._route.redactor.text(str(error))
+        now, reason = self._clock(), encodable(self._route.redactor.text(str(error)))
         self._instrument.on(EventRefused(self._name))
         if isinstance(error, SinkDisabledError) and self._disabled_reason is None:
             self._disabled_reason = reason

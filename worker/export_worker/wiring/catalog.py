@@ -7,6 +7,7 @@ from typing import Any
 
 from export_worker.config import Config
 from export_worker.contract.names import did_you_mean
+from export_worker.contract.printable import encodable
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError, StepError
 from export_worker.platforms.base import Catalog
@@ -47,5 +48,5 @@ def masked_errors(redactor: Redactor) -> Iterator[None]:
     try:
         yield
     except StepError as error:
-        error.args = (redactor.text(str(error)),)
+        error.args = (encodable(redactor.text(str(error))),)
         raise

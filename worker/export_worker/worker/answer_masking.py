@@ -1,13 +1,14 @@
-"""Keeps secrets out of what a platform returned, before a step decides on it and saves it.
+"""Keeps secrets and what cannot be stored out of what a platform returned, before a step decides on it and saves it.
 
 A platform may repeat the credential of a request in any field of its answer. Records, timelines, events, manifests and
-keys in S3 contain these fields.
+keys in S3 contain these fields. A text that UTF-8 cannot encode could not be saved: the export would never end.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from export_worker.contract.printable import encodable
 from export_worker.credentials import MASK, Redactor
 from export_worker.errors import OperationIdRefusedError, PlatformMalformedError, ResultMissingError
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
@@ -20,7 +21,7 @@ def masked_submit(submitted: Submitted, redactor: Redactor) -> Submitted:
     """Returns the result of a submit without secrets.
 
     Raises:
-        OperationIdRefusedError: The operation id contains a secret.
+        OperationIdRefusedError: The operation id contains a secret, or cannot be stored.
     """
     _check_operation_id(submitted.operation_id, redactor)
     return replace(submitted, stage=_masked(submitted.stage, redactor))
@@ -30,8 +31,8 @@ def masked_poll(polled: Polled, redactor: Redactor) -> Polled:
     """Returns the result of a poll without secrets.
 
     Raises:
-        OperationIdRefusedError: The new operation id contains a secret.
-        PlatformMalformedError: The address or name of a file is too long.
+        OperationIdRefusedError: The new operation id contains a secret, or cannot be stored.
+        PlatformMalformedError: The address or name of a file is too long, or cannot be stored.
     """
     stage = _masked(polled.stage, redactor)
     match polled:
@@ -84,6 +85,11 @@ def _check_operation_id(operation_id: str, redactor: Redactor) -> None:
             f"the platform has started an operation, but its operation id has {len(operation_id)} characters; at most "
             f"{TEXT_MAX_CHARS} can be stored"
         )
+    if encodable(operation_id) != operation_id:
+        raise OperationIdRefusedError(
+            "the platform has started an operation, but its operation id has half of a surrogate pair, which cannot be "
+            "stored"
+        )
     if redactor.text(operation_id) != operation_id:
         raise OperationIdRefusedError(
             "the platform has started an operation, but its operation id contains a secret of the configuration, "
@@ -96,10 +102,13 @@ def _masked(text: str | None, redactor: Redactor) -> str | None:
 
 
 def _shortened(text: str) -> str:
+    text = encodable(text)
     return text if len(text) <= TEXT_MAX_CHARS else text[: TEXT_MAX_CHARS - 1] + "…"
 
 
 def _masked_file(file: RemoteFile, redactor: Redactor) -> RemoteFile:
     if max(len(file.uri), len(file.name)) > TEXT_MAX_CHARS:
         raise PlatformMalformedError(f"the address or name of a file has more than {TEXT_MAX_CHARS} characters")
+    if encodable(file.uri + file.name) != file.uri + file.name:
+        raise PlatformMalformedError("the address or name of a file has half of a surrogate pair")
     return RemoteFile(uri=redactor.text(file.uri), name=redactor.text(file.name))

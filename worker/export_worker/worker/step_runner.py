@@ -13,6 +13,7 @@ from typing import assert_never
 import structlog
 from redis.exceptions import RedisError
 
+from export_worker.contract.printable import encodable
 from export_worker.credentials import Redactor
 from export_worker.errors import (
     DefectError,
@@ -196,7 +197,7 @@ class StepRunner:
         return signal_of_failure(failure, export, down=down)
 
     def _mask(self, failure: StepError) -> None:
-        failure.args = (self._redactor.text(str(failure)),)
+        failure.args = (encodable(self._redactor.text(str(failure))),)
 
     def _give_up(self, claimed: ClaimedStep) -> Decision:
         """Ends an export that may have killed its workers. Nothing is called: the call may be what kills them."""

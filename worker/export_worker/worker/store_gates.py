@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from export_worker.contract.printable import encodable
 from export_worker.credentials import Redactor
 from export_worker.errors import (
     IntegrityError,
@@ -178,7 +179,7 @@ class StoreGate:
 
     def _close(self, error: StorageError, *, needs_trial: bool) -> None:
         self._needs_trial, self._trial_is_due = needs_trial, False
-        problem = self._redactor.text(str(error))
+        problem = encodable(self._redactor.text(str(error)))
         if self.problem != problem:
             self.problem = problem
             _log.error("store.unusable", store=self.name, error=self.problem)

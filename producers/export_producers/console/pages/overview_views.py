@@ -51,12 +51,16 @@ def sentences(overview: Overview) -> list[Text]:
 def _problems(overview: Overview) -> Iterator[Text]:
     if not overview.workers:
         yield said("overview.no_worker")
+    for role, key in (("control", "overview.no_control"), ("transfer", "overview.no_transfer")):
+        if overview.workers and not any(role in worker.roles for worker in overview.workers):
+            yield said(key)
     redis = overview.redis
     if redis.memory and redis.maxmemory and redis.memory >= MEMORY_FULL * redis.maxmemory:
         yield said("overview.memory_full", percent=round(100 * redis.memory / redis.maxmemory))
     if redis.maxmemory and redis.policy not in {None, "noeviction"}:
         yield said("overview.evicts", policy=redis.policy)
     yield from _paused(overview)
+    yield from _unusable(overview)
     yield from _failing(overview)
     yield from _undelivered(overview)
     if overview.workers and oldest_due(overview) >= LATE:
@@ -64,8 +68,21 @@ def _problems(overview: Overview) -> Iterator[Text]:
     failed = sum(connection.last_hour.failed for connection in overview.connections.values())
     if failed:
         yield said("overview.failed", count=failed)
+    if offered := sum(queue.aside for queue in overview.queue.values()):
+        yield said("overview.offered", count=offered)
     if len(found := versions(overview.workers)) > 1:
         yield said("overview.versions", versions=", ".join(f"{version}: {count}" for version, count in found))
+
+
+def _unusable(overview: Overview) -> Iterator[Text]:
+    """Yields the connections whose exports no worker, or not each worker, can run to their end."""
+    for name, connection in overview.connections.items():
+        if connection.platform is None and connection.open:
+            yield said("overview.unknown", name=name, open=connection.open)
+    reasons = {name: why for worker in overview.workers for name, why in worker.store_problems.items()}
+    for name, reason in sorted(reasons.items()):
+        count = sum(name in worker.store_problems for worker in overview.workers)
+        yield said("overview.store", name=name, count=count, reason=reason)
 
 
 def _failing(overview: Overview) -> Iterator[Text]:
@@ -73,7 +90,7 @@ def _failing(overview: Overview) -> Iterator[Text]:
     for name, connection in overview.connections.items():
         breakers = connection.breaker
         for kind, breaker in (("submit", breakers.submit), ("poll", breakers.poll), ("transfer", breakers.transfer)):
-            if breaker is not None and _is_open(breaker, overview.now):
+            if _is_failing(breaker) and breaker is not None:
                 yield said(f"overview.failing_{kind}", name=name, exports=breaker.failures)
 
 
@@ -87,6 +104,8 @@ def _undelivered(overview: Overview) -> Iterator[Text]:
     for name, trigger in overview.triggers.items():
         if trigger.dead_letters:
             yield said("overview.dead_letters", name=name, count=trigger.dead_letters)
+        if (trigger.lag_s or 0) >= LATE.total_seconds():
+            yield said("overview.lagging", name=name, age=timedelta(seconds=trigger.lag_s or 0))
 
 
 def _paused(overview: Overview) -> Iterator[Text]:
@@ -95,6 +114,8 @@ def _paused(overview: Overview) -> Iterator[Text]:
         if _is_open(breaker, overview.now) and breaker is not None and breaker.until is not None:
             left = breaker.until - overview.now
             yield said("overview.paused", name=name, left=left, failures=breaker.failures, open=connection.open)
+        elif breaker is not None and _is_failing(breaker):
+            yield said("overview.probing", name=name, failures=breaker.failures, open=connection.open)
         if connection.pause is not None:
             yield held(name, connection.pause, overview.now, connection.phases.get(Phase.QUEUED, 0))
 
@@ -121,6 +142,11 @@ def _is_open(breaker: Breaker | None, now: datetime) -> bool:
     return breaker is not None and breaker.until is not None and breaker.until > now
 
 
+def _is_failing(breaker: Breaker | None) -> bool:
+    """Returns whether calls are paused, or one is tried after a pause: only its success removes the breaker."""
+    return breaker is not None and breaker.until is not None
+
+
 def connection_rows(overview: Overview, hours: Mapping[str, Sequence[StatsHour]]) -> list[ConnectionRow]:
     """Returns a row for each connection."""
     return [
@@ -142,11 +168,13 @@ def state_of(connection: ConnectionOverview, now: datetime) -> Text:
     breaker = connection.breaker.platform
     if _is_open(breaker, now) and breaker is not None and breaker.until is not None:
         return said("state.paused", left=breaker.until - now)
+    if _is_failing(breaker):
+        return said("state.probing")
     if connection.pause is not None:
         return said("state.held", by=connection.pause.by or said("word.no_by"))
     kinds = {"submit": connection.breaker.submit, "poll": connection.breaker.poll}
     kinds["transfer"] = connection.breaker.transfer
-    failing = [kind for kind, each in kinds.items() if _is_open(each, now)]
+    failing = [kind for kind, each in kinds.items() if _is_failing(each)]
     return said(f"state.failing_{failing[0]}") if failing else said("state.well")
 
 

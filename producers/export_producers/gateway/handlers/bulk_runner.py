@@ -95,8 +95,15 @@ class BulkRunner:
 
     async def _start_all(self) -> None:
         for bulk_id in await self._bulks.open():
-            if bulk_id not in self._running and (claimed := await self._bulks.claim(bulk_id)):
+            if bulk_id not in self._running and (claimed := await self._claim(bulk_id)):
                 self._running[bulk_id] = asyncio.create_task(self._finish(claimed))
+
+    async def _claim(self, bulk_id: str) -> ClaimedRun | None:
+        try:
+            return await self._bulks.claim(bulk_id)
+        except ValueError as error:  # another version wrote it, and the other runs continue
+            _log.warning("bulk.unreadable", bulk_id=bulk_id, error=type(error).__name__)
+            return None
 
     async def _finish(self, claimed: ClaimedRun) -> None:
         try:

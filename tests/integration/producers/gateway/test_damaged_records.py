@@ -1,0 +1,71 @@
+"""Damaged records in Redis: one of them takes no page down, and the others are shown."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from arq.connections import ArqRedis
+
+from export_worker.contract.status import Phase
+from support.console_world import CONNECTION, SINK, TRIGGER, World, fill
+from support.gateway_site import GatewaySite, open_gateway
+
+GARBAGE = b"\xff{"
+PAGES = (
+    "/console/",
+    "/console/exports",
+    "/console/failures?since=24h",
+    "/console/events?state=given_up",
+    "/console/events?state=pending",
+    "/console/triggers",
+    "/console/connections",
+    f"/console/connections/{CONNECTION}",
+    "/console/workers",
+    "/console/activity",
+    "/console/new",
+    "/v1/overview",
+    "/v1/stats",
+    "/v1/connections",
+    "/v1/exports?limit=50",
+)
+
+
+@pytest.fixture
+async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIterator[GatewaySite]:
+    async with open_gateway(arq_redis, redis_url, namespace, connections=(CONNECTION, "ta")) as gateway:
+        yield gateway
+
+
+async def damage(console: GatewaySite, world: World, value: bytes) -> None:
+    """Replaces values that the pages read by one value, in records of every kind."""
+    redis, keys = console.site.redis, console.site.keys
+    failed, running = world.exports[Phase.FAILED], world.exports[Phase.RUNNING]
+    await redis.hset(keys.pauses, mapping={"ta": value, CONNECTION: value})
+    await redis.hset(keys.limits, CONNECTION, value)
+    await redis.hset(keys.breaker(CONNECTION), mapping={"until": value, "pauses": value})
+    await redis.lpush(keys.durations(CONNECTION, "growingio.tag_users"), value)
+    await redis.lpush(keys.delivered(SINK), value)
+    for prefix in (keys.hour("x", console.site.now), keys.recent("x", console.site.now)):
+        hours = await redis.keys(prefix.replace(":x:", f":{CONNECTION}:").rpartition(":")[0] + ":*")
+        for hour in hours:
+            await redis.hset(hour, mapping=dict.fromkeys(await redis.hkeys(hour), value))
+    await redis.hset(keys.export(failed), mapping={"request": value, "step": value})
+    await redis.hset(keys.export(running), "status", value)
+    await redis.rpush(keys.timeline(failed), value)
+    for stored in (keys.undelivered(SINK), keys.refusals(SINK), keys.answers(SINK)):
+        await redis.hset(stored, mapping=dict.fromkeys(await redis.hkeys(stored), value))
+    await redis.hset(keys.triggers, TRIGGER, value)
+    await redis.set(keys.worker("w1"), value)
+
+
+@pytest.mark.parametrize("value", [GARBAGE, b"{}", b"-1", b"9" * 400, b"[]"])
+async def test_damaged_record_takes_no_page_down(console: GatewaySite, value: bytes) -> None:
+    world = await fill(console.site, "text")
+    await damage(console, world, value)
+    failed = world.exports[Phase.FAILED]
+    one = f"/console/exports/{failed}", f"/v1/exports/{failed}/timeline", f"/v1/exports/{failed}/explain"
+    for path in (*PAGES, *one, f"/v1/exports/{failed}/deliveries"):
+        response = await console.call("GET", path)
+        assert response.status == 200, (path, response.body)
+    listed = (await console.call("GET", "/v1/exports")).json["exports"]
+    assert {each["export_id"] for each in listed} == set(world.exports.values()) - {world.exports[Phase.RUNNING]}
+    assert "All is well" not in (await console.call("GET", "/console/")).body.decode()
