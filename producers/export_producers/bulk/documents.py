@@ -153,6 +153,8 @@ class BulkRun(_Answer):
     """Identifies the run."""
     action: Action
     """What is done with each export."""
+    filter: BulkFilter = BulkFilter()
+    """Which exports the order names. Many of them may not match any more, because the run has changed them."""
     state: Literal["running", "stopping", "stopped", "done"]
     """`stopping`: a caller has requested the stop, and the gateway acts on one more export at most."""
     total: int

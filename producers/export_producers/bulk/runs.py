@@ -152,6 +152,7 @@ def run_of(bulk_id: str, request: BulkRequest, progress: Progress, *, stop: bool
     return BulkRun(
         bulk_id=bulk_id,
         action=request.action,
+        filter=request.filter,
         state="stopping" if stop and progress.state == "running" else progress.state,
         total=progress.total,
         done=progress.done,

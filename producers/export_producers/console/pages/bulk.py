@@ -15,6 +15,7 @@ from export_producers.bulk.orders import Action
 from export_producers.choices import OPEN
 from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
+from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.views import Row, Text, address, command, row, said
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
@@ -238,9 +239,16 @@ async def show_run(request: web.Request) -> web.Response:
         "bulk_run",
         title=f"bulk.title_{run.action}",
         **_progress(run),
+        exports_url=_exports_url(run),
         live_url=f"/console/live/bulk/{run.bulk_id}",
         json_url=f"/v1/bulk/{run.bulk_id}",
     )
+
+
+def _exports_url(run: BulkRun) -> str:
+    """Returns the list of the exports of a run. It has neither phase nor error, because the run changes both."""
+    given = run.filter.model_dump(mode="json", exclude={"phase", "error", "export_ids"}, exclude_none=True)
+    return address(EXPORTS_PATH, {"until": isoformat(run.created_at)} | given)
 
 
 async def live_run(request: web.Request) -> web.StreamResponse:

@@ -65,6 +65,10 @@ async def test_failures_are_retried_without_those_that_cannot_succeed(console: G
     assert "12 of 12 export(s)" in await until_shown(console, started.headers["Location"], "Done.")
     assert set(await phases(console, temporary)) == {Phase.QUEUED}
     assert set(await phases(console, refused)) == {Phase.FAILED}
+    (target,) = links(await console.call("GET", started.headers["Location"]), "/console/exports?")
+    assert len(re.findall(r'<tr id="export-', text(await console.call("GET", target)))) == 15, (
+        "also those it has changed"
+    )
 
 
 async def test_hopeless_failures_are_retried_after_their_cause_was_fixed(console: GatewaySite) -> None:
