@@ -14,7 +14,7 @@ from markupsafe import Markup
 from export_producers.choices import Language
 from export_producers.commands.asked import subject
 from export_producers.console import views
-from export_producers.console.numbers import BADGES, OVERVIEW, badges
+from export_producers.console.numbers import OVERVIEW, badges
 from export_producers.console.request_form.descriptions import described
 from export_producers.console.visitors.access import TOKEN_FIELD, VISITOR
 from export_producers.console.visitors.preferences import CHOICES, keep, preferences_of
@@ -94,7 +94,6 @@ def templates() -> Mapping[str, Template]:
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
     environment.globals["key_names"] = KEYS
-    environment.globals["badge_names"] = BADGES
     environment.globals["human_bytes"] = views.human_bytes
     return {name: environment.get_template(name) for name in environment.list_templates()}
 

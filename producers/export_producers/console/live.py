@@ -18,8 +18,6 @@ from time import monotonic
 import structlog
 from aiohttp import web
 
-from export_producers.console.numbers import badge_parts, badges, recent_overview
-from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.handlers.streams import RECONNECT_MS
 from export_producers.reads.batched import BatchedRead
@@ -249,10 +247,9 @@ async def stream(
         update: Returns the parts that changes of exports change. None: the page is read again every second.
         takes_turns: The page is read again when its turn comes, because no other page shares what it reads.
     """
-    context, allowed = request.app[CONTEXT], allowed_connections(request)
-    read_all = partial(_with_badges, request.app, allowed, read)
+    context = request.app[CONTEXT]
     with context.open_stream(request):
-        async with request.app[LIVE_PAGES].tab((page, allowed), read_all, update, takes_turns=takes_turns) as tab:
+        async with request.app[LIVE_PAGES].tab(page, read, update, takes_turns=takes_turns) as tab:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
             await response.prepare(request)
             await response.write(f"retry: {RECONNECT_MS}\n\n".encode())
@@ -261,12 +258,6 @@ async def stream(
                     while (event := await _next(tab, context.options.keep_alive_s)) is not None:
                         await response.write(event)
     return response
-
-
-async def _with_badges(app: web.Application, allowed: frozenset[str] | None, read: Read) -> Parts:
-    """Reads the parts of a page, and the numbers of the left bar, which all pages share."""
-    parts, overview = await read(), await recent_overview(app, allowed)
-    return parts if overview is None else {**parts, **badge_parts(badges(overview, allowed))}
 
 
 async def _next(tab: Tab, keep_alive_s: float) -> bytes | None:

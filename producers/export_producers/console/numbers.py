@@ -21,8 +21,6 @@ WAIT_S = 1.0
 """A page does not wait longer for its numbers, because Redis may be away."""
 
 NUMBERS = web.AppKey("numbers", SharedRead[Overview])
-BADGES = ("failures", "events", "triggers")
-"""The pages whose names can have a number beside them."""
 OVERVIEW = web.RequestKey("overview", Overview)
 """The overview of at most ten seconds ago, as the visitor may see it. Missing if Redis does not answer."""
 
@@ -53,15 +51,6 @@ async def recent_overview(app: web.Application, allowed: frozenset[str] | None) 
             found = await app[NUMBERS].get()
         return found if allowed is None else found.of_connections(allowed)
     return None
-
-
-def badge_parts(numbers: Mapping[str, int]) -> dict[str, str]:
-    """Returns the parts of the left bar that change while a page is open. Pure."""
-    return {
-        f"badge-{name}": f'<b class="badge" id="badge-{name}"{"" if name in numbers else " hidden"}>'
-        f"{numbers.get(name, '')}</b>"
-        for name in BADGES
-    }
 
 
 def badges(overview: Overview | None, allowed: frozenset[str] | None) -> Mapping[str, int]:

@@ -42,7 +42,7 @@ async def test_pages_show_how_many_need_attention_in_their_frame(console: Gatewa
     assert "<title>(3) Failures" in failures
     exports = text(await console.call("GET", "/console/exports"))
     assert "<title>Exports" in exports
-    assert 'Failures <b class="badge" id="badge-failures">3</b>' in exports
+    assert 'Failures <b class="badge">3</b>' in exports
     # The numbers are those of the first page: no further call.
     found = await commands_during(redis_url, console.call("GET", "/console/exports?kind=none"))
     assert found == ["EVALSHA"]

@@ -18,7 +18,6 @@ from support.redis_monitor import commands_during
 from support.redis_site import MANY, QueueSite
 
 Parts = dict[str, str]
-BADGES = {"badge-failures", "badge-events", "badge-triggers"}
 
 
 @pytest.fixture
@@ -112,13 +111,13 @@ class AllTabs:
 async def test_row_that_leaves_the_filter_changes_in_place_and_a_new_one_is_counted(console: GatewaySite) -> None:
     export_id = await console.site.enqueue()
     async with tab(console, "exports?phase=queued") as events:
-        assert set(await anext(events)) == {"total", f"export-{export_id}", *BADGES}
+        assert set(await anext(events)) == {"total", f"export-{export_id}"}
         await console.site.submit(await console.site.one())
         assert "running" in await part(events, f"export-{export_id}", "after 0 poll(s)")
         added = await console.site.enqueue()
         assert await part(events, f"export-{added}") == ""
         async with tab(console, "exports?phase=queued") as later:
-            assert set(await anext(later)) == {"total", f"export-{added}", *BADGES}
+            assert set(await anext(later)) == {"total", f"export-{added}"}
 
 
 async def test_progress_of_a_transfer_reaches_the_list_its_page_and_the_stream_of_changes(console: GatewaySite) -> None:
@@ -157,15 +156,3 @@ async def test_pages_with_reads_of_their_own_take_turns(console: GatewaySite, mo
         await asyncio.sleep(4.5 * INTERVAL_S)
     assert len(set(reads)) == 3, "each of them has its turn"
     assert 3 <= len(reads) <= 5, "one in a second"
-
-
-async def test_numbers_of_the_left_bar_are_parts_of_a_page(
-    console: GatewaySite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with tab(console, "workers") as events:
-        hidden = await part(events, "badge-failures")
-        assert hidden == '<b class="badge" id="badge-failures" hidden></b>'
-        assert hidden in (await console.call("GET", "/console/workers")).body.decode()
-    monkeypatch.setattr(live, "badges", lambda *_: {"failures": 3})
-    async with tab(console, "workers") as events:
-        assert await part(events, "badge-failures", "3") == '<b class="badge" id="badge-failures">3</b>'

@@ -136,8 +136,7 @@ def test_failures_have_what_to_do_in_the_language() -> None:
             "export_ids": ["e1"],
         }
     )
-    more = {"counted_since": NOW, "counted_until": NOW, "searched_until": None}
-    found = Failures.model_validate({"groups": [group], "groups_left_out": 0, "total": 3} | more)
+    found = Failures.model_validate({"groups": [group], "groups_left_out": 0, "total": 3, "searched_until": None})
     first, second, third = listing.failure_lines(found, "zh")
     assert (first.strip(), third.strip()) == (
         "3 个 platform_refused\uff0c连接 gio\uff0c步骤 submit\uff1agrowingio.tag_users",
