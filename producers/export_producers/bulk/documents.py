@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from export_producers.bulk.orders import Action, BulkOrder, Position
 from export_producers.choices import FILTER_MAX_CHARS
 from export_producers.filters import ExportFilter
-from export_worker.contract.model import Model, Timestamp, field_rule
+from export_worker.contract.model import Model, StatedTime, Timestamp, field_rule
 from export_worker.contract.status import Phase, Status
 
 PER_SECOND = 50.0
@@ -35,9 +35,9 @@ class BulkFilter(Model):
     """The kind."""
     error: Name | None = None
     """The error code of failed exports."""
-    since: AwareDatetime | None = None
+    since: StatedTime | None = None
     """Accepted at this time or later."""
-    until: AwareDatetime | None = None
+    until: StatedTime | None = None
     """Accepted before this time."""
     requested_by: Name | None = None
     """Who requested the export."""

@@ -18,6 +18,10 @@ from time import monotonic
 import structlog
 from aiohttp import web
 
+from export_producers.console.frame import badge_parts
+from export_producers.console.numbers import recent_overview
+from export_producers.console.visitors.preferences import preferences_of
+from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.handlers.streams import RECONNECT_MS
 from export_producers.reads.batched import BatchedRead
@@ -242,14 +246,18 @@ async def stream(
     """Sends all parts of a page, and then every part that has changed.
 
     Args:
-        page: What distinguishes it from other pages: address, language, and the connections that it may show.
+        page: What distinguishes it from other pages of visitors of the same connections: address and language.
         read: Reads and renders its parts.
         update: Returns the parts that changes of exports change. None: the page is read again every second.
         takes_turns: The page is read again when its turn comes, because no other page shares what it reads.
     """
-    context = request.app[CONTEXT]
+    context, language, allowed = request.app[CONTEXT], preferences_of(request).lang, allowed_connections(request)
+
+    async def read_all() -> Parts:
+        return {**await read(), **badge_parts(language, await recent_overview(request.app, allowed), allowed)}
+
     with context.open_stream(request):
-        async with request.app[LIVE_PAGES].tab(page, read, update, takes_turns=takes_turns) as tab:
+        async with request.app[LIVE_PAGES].tab((page, allowed), read_all, update, takes_turns=takes_turns) as tab:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
             await response.prepare(request)
             await response.write(f"retry: {RECONNECT_MS}\n\n".encode())

@@ -86,12 +86,27 @@ local function put_smallest_first()
   return smallest_size
 end
 
+-- Whether the caller may see an export. Otherwise the search continues as if there were none: its answer would show that
+-- there is one, and would hide an export of the caller with this text.
+local function is_visible(id)
+  if not args.connections then
+    return true
+  end
+  local connection = redis.call('HGET', args.prefix .. 'export:' .. id, 'connection')
+  for _, each in ipairs(args.connections) do
+    if each == connection then
+      return true
+    end
+  end
+  return false
+end
+
 -- Returns the export that the search names, if no index is needed to find it.
 local function named_export()
   local of_key = redis.call('HGET', args.sought_key, 'export_id')
   for _, id in ipairs({args.sought_id or of_key, of_key}) do
     local ms = id and redis.call('ZSCORE', created, id)
-    if ms then
+    if ms and is_visible(id) then
       return {id, ms}
     end
   end

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from export_worker.contract.documented import Documented
@@ -36,6 +36,22 @@ Timestamp = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 """A time with a zone. In JSON it is RFC 3339 in UTC with milliseconds."""
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Returns a time with a zone in UTC.
+
+    Raises:
+        ValueError: In UTC, the time is not between the years 1 and 9999.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be between the years 1 and 9999") from None
+
+
+StatedTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
+"""A time that a caller states, in UTC."""
 
 
 def epoch_ms(moment: datetime) -> int:

@@ -143,9 +143,9 @@ async def live_list(request: web.Request) -> web.StreamResponse:
     return await stream(request, ("connections", language, allowed), read)
 
 
-async def _one(app: web.Application, name: str) -> dict[str, Any]:
+async def _one(app: web.Application, name: str, allowed: frozenset[str] | None) -> dict[str, Any]:
     """Reads one connection, and returns what changes while its page is open. See `detail` for its round trips."""
-    found, now = await detail(app[CONTEXT], name), datetime.now(UTC)
+    found, now = await detail(app[CONTEXT], name, allowed), datetime.now(UTC)
     waiting = found.state.phases[Phase.QUEUED]
     return {
         "connection": found,
@@ -161,7 +161,8 @@ async def show_one(request: web.Request) -> web.Response:
     """Shows everything about one connection."""
     name = request.match_info["connection"]
     query(request, "done", *CHOICES)
-    shown, hours = await _one(request.app, name), (await request.app[STATS].get()).get(name, [])[-24:]
+    shown = await _one(request.app, name, allowed_connections(request))
+    hours = (await request.app[STATS].get()).get(name, [])[-24:]
     return page(
         request,
         "connection",
@@ -187,9 +188,10 @@ async def live_one(request: web.Request) -> web.StreamResponse:
     """Follows one connection."""
     query(request, *CHOICES)
     app, name, language = request.app, request.match_info["connection"], preferences_of(request).lang
+    allowed = allowed_connections(request)
 
     async def read() -> Parts:
-        return parts(language, "connection", await _one(app, name))
+        return parts(language, "connection", await _one(app, name, allowed))
 
     return await stream(request, ("connection", name, language), read, takes_turns=True)
 

@@ -52,6 +52,8 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
     return {
         "row": row(status, now, slowed(status, connection, now)),
         "export": status,
+        # A step that is due and does not run waits for something else, which the reason names.
+        "is_due_later": status.due_at is not None and status.due_at > now and not status.phase.terminal,
         "reason": details.reason.text(language),
         "entries": entries,
         "transitions": transitions(entries),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from aiohttp import web
 
@@ -71,6 +72,17 @@ class Query:
     def view(self, values: Mapping[str, str]) -> str:
         """Returns the address of the list with other values."""
         return address(PATH, values)
+
+    @property
+    def text(self) -> str:
+        """The filter as people read it, e.g. `phase=failed, since=1h`."""
+        return ", ".join(f"{name}={value}" for name, value in self.values.items())
+
+    @property
+    def wider(self) -> str | None:
+        """The next longer of the ages that the page offers; None if there is none."""
+        since = self.values.get("since")
+        return dict(pairwise(SINCE)).get(since) if since else None
 
     @property
     def live_url(self) -> str:

@@ -17,6 +17,10 @@ def _slowed(status: Status, connection: ConnectionOverview, now: datetime) -> It
     pause, breaker = connection.pause, connection.breaker.platform
     if pause is not None and status.phase is Phase.QUEUED:
         yield said("now.paused") if pause.until is None else said("now.paused_until", wait=Ahead(pause.until - now))
+    slots = connection.slots
+    is_due = status.due_at is None or status.due_at <= now
+    if status.phase is Phase.QUEUED and is_due and slots.limit is not None and slots.used >= slots.limit:
+        yield said("now.no_slot", used=slots.used, limit=slots.limit)
     if breaker is not None and breaker.until is not None and breaker.until > now:
         yield said("now.no_answer", wait=Ahead(breaker.until - now))
     usual = connection.durations.get(status.kind)

@@ -27,7 +27,7 @@ from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.documents.schemas import Problem
 from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.handlers.exports import accept, usable
-from export_producers.gateway.problems import error_response
+from export_producers.gateway.problems import ProblemError, error_response
 from export_worker.contract.dry_run import DryRun, without_nulls
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
@@ -206,7 +206,8 @@ async def _find(request: web.Request, draft: Draft, name: str, searched: str) ->
         return Outcome(found={name: Found(searched, problem=str(problem))}, focused=name)
     try:
         async with asyncio.timeout(PLATFORM_TIMEOUT_S):
-            items = await call(draft.connection, resource, pick.listed_project(draft.texts))
+            with request.app[CONTEXT].ask_platform(request[PRINCIPAL]):
+                items = await call(draft.connection, resource, pick.listed_project(draft.texts))
     except Exception as error:  # noqa: BLE001 - the page shows it in words; the log gets the details
         return Outcome(found={name: Found(searched, problem=_detail(error))}, focused=name)
     # A catalog can have many thousand items.
@@ -274,10 +275,11 @@ async def _dry_run(request: web.Request, export_request: ExportRequest, draft: D
     result, platform_problem = await context.queue.dry_run(export_request, owner=owner), None
     try:
         async with asyncio.timeout(PLATFORM_TIMEOUT_S):
-            platform = None if context.preview is None else await context.preview(export_request)
+            with context.ask_platform(request[PRINCIPAL]):
+                platform = None if context.preview is None else await context.preview(export_request)
     except InvalidRequestError:
         raise
-    except (ExportWorkerError, TimeoutError) as error:
+    except (ExportWorkerError, ProblemError, TimeoutError) as error:
         platform_problem = _detail(error)
     else:
         result = await context.queue.dry_run(export_request, platform, owner=owner)

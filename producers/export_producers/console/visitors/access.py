@@ -1,6 +1,7 @@
 """Who may see a page and who may change something: the middlewares before every handler of the console."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hmac import compare_digest
@@ -12,7 +13,7 @@ from yarl import URL
 
 from export_producers.console.visitors.sessions import ID_BYTES, Sessions, form_token, owner_of
 from export_producers.gateway.callers.access import SAFE_METHODS, check_rate
-from export_producers.gateway.callers.origins import is_local, is_of_own_site
+from export_producers.gateway.callers.origins import is_loaded_by_other_site, is_local, is_of_own_site
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden
 from export_producers.gateway.calls import PAGES
 from export_producers.gateway.context import BODY_TIMEOUT_S, CONTEXT
@@ -34,6 +35,9 @@ SECURE_COOKIE = "__Host-ew"
 LOOPBACK_COOKIE = "ew"
 """Over plain HTTP. It is used on loopback only, where no network can read it."""
 TOKEN_FIELD = "token"  # noqa: S105 - the name of a field
+_COOKIE = re.compile(r"[\w-]{1,64}", re.ASCII)
+FORM_CHARSETS = {"utf-8", "utf8"}
+"""Python decodes some others, such as `punycode`, for a second, in which the gateway answers no request."""
 LOGIN_PATH = "/console/login"
 STATIC_PATH = "/console/static/"
 """Every visitor gets these files, so a request for one needs no look at its login."""
@@ -78,7 +82,9 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     visitor = await _visitor(request)
     if visitor is None and request.path != LOGIN_PATH:
-        return see_other(str(URL(LOGIN_PATH).with_query(next=str(request.rel_url))))
+        # A form is not sent again after the login, and its address is no page.
+        wanted = {"next": str(request.rel_url)} if request.method in SAFE_METHODS else {}
+        return see_other(str(URL(LOGIN_PATH).with_query(wanted)))
     if visitor is None:
         return await handler(request)
     request[VISITOR], request[PRINCIPAL] = visitor, visitor.principal
@@ -90,7 +96,7 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 async def _visitor(request: web.Request) -> Visitor | None:
-    callers, cookie = request.app[CONTEXT].callers, request.cookies.get(cookie_name(request))
+    callers, cookie = request.app[CONTEXT].callers, _cookie(request)
     session = await request.app[SESSIONS].read(cookie) if cookie and callers.known else None
     owner = owner_of(cookie, session, callers.known) if cookie and session else None
     if cookie is not None and owner is not None:
@@ -98,6 +104,12 @@ async def _visitor(request: web.Request) -> Visitor | None:
     principal = callers.of(request.headers, request.remote)
     # Nothing is stored: the cookie only ties the forms to the browser that got them.
     return None if principal is None else Visitor(principal, cookie or token_urlsafe(ID_BYTES), has_login=False)
+
+
+def _cookie(request: web.Request) -> str | None:
+    """Returns the visitor's cookie; None if it cannot be one of ours, such as one with bytes that are no text."""
+    value = request.cookies.get(cookie_name(request), "")
+    return value if _COOKIE.fullmatch(value) else None
 
 
 @web.middleware
@@ -109,6 +121,8 @@ async def check_origin(request: web.Request, handler: Handler) -> web.StreamResp
     hosts = [headers[name] for name in ("Host", "X-Forwarded-Host") if name in headers]
     if request.method not in SAFE_METHODS and not is_of_own_site(headers, hosts):
         raise forbidden("the console refuses changes that pages of other sites request")
+    if is_loaded_by_other_site(headers):
+        raise forbidden("the console refuses to be a part of a page of another site")
     return await handler(request)
 
 
@@ -116,8 +130,8 @@ async def check_origin(request: web.Request, handler: Handler) -> web.StreamResp
 async def check_form(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses changes without the token that the visitor's forms carry. A login has no visitor yet."""
     if request.method not in SAFE_METHODS and request.path != LOGIN_PATH:
-        token = (await read_form(request)).get(TOKEN_FIELD)
-        if token is None or not compare_digest(token.encode(), request[VISITOR].token.encode()):
+        token, visitor = (await read_form(request)).get(TOKEN_FIELD), request.get(VISITOR)
+        if token is None or visitor is None or not compare_digest(token.encode(), visitor.token.encode()):
             raise forbidden("the form is not of your login; open the page again and repeat the action")
     return await handler(request)
 
@@ -126,16 +140,22 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
     """Returns the texts of a form.
 
     Raises:
-        ProblemError: The form takes too long to arrive, or cannot be decoded.
+        ProblemError: The form takes too long to arrive, or is not encoded as ours are.
     """
+    if request.content_type.startswith("multipart/") or (request.charset or "utf-8").lower() not in FORM_CHARSETS:
+        raise _undecodable()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             fields = await request.post()
     except TimeoutError:
         raise ProblemError(408, "request_timeout", f"the form did not arrive within {BODY_TIMEOUT_S:g} s") from None
-    except (ValueError, LookupError):  # of its charset, its bytes or its parts
-        raise ProblemError(400, "bad_request", "the form cannot be decoded as its headers announce it") from None
+    except ValueError:  # of its bytes
+        raise _undecodable() from None
     return {name: each for name, each in fields.items() if isinstance(each, str)}
+
+
+def _undecodable() -> ProblemError:
+    return ProblemError(400, "bad_request", "the form cannot be decoded; send it URL-encoded, in UTF-8")
 
 
 def see_other(target: str) -> web.Response:
@@ -144,8 +164,14 @@ def see_other(target: str) -> web.Response:
 
 
 def cookie_name(request: web.Request) -> str:
-    """Returns the name of the cookie of a visitor."""
-    return LOOPBACK_COOKIE if is_local(request.headers) else SECURE_COOKIE
+    """Returns the name of the cookie of a visitor.
+
+    A proxy on this machine may put a loopback address into `Host`. Then it says by which name the browser knows it.
+    """
+    headers = request.headers
+    is_proxied = "X-Forwarded-Host" in headers and not is_local(headers, "X-Forwarded-Host")
+    is_secure = is_proxied or headers.get("X-Forwarded-Proto") == "https" or not is_local(headers)
+    return SECURE_COOKIE if is_secure else LOOPBACK_COOKIE
 
 
 def set_cookie(request: web.Request, response: web.StreamResponse, value: str) -> None:

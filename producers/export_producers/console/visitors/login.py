@@ -70,13 +70,14 @@ def _form(request: web.Request, target: str, *, status: int = 200, wrong: str | 
 
 async def login(request: web.Request) -> web.StreamResponse:
     """Opens a session for a key."""
-    form, address, wrong_keys = await read_form(request), request.remote or "", request.app[WRONG_KEYS]
+    form, callers, wrong_keys = await read_form(request), request.app[CONTEXT].callers, request.app[WRONG_KEYS]
+    address = callers.address_of(request.headers, request.remote) or ""
     target, key = target_of(form.get("next")), form.get("key", "").strip()
     if wait_s := wrong_keys.wait_s(address):
         response = _form(request, target, status=429, wrong="login.too_many")
         response.headers["Retry-After"] = str(wait_s)
         return response
-    owner = request.app[CONTEXT].callers.with_key(key)
+    owner = callers.with_key(key)
     if owner is None:
         wrong_keys.add(address)
         _log.warning("console.login_refused")

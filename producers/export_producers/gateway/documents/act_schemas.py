@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from export_producers.events.deliveries import Delivery
 from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
 from export_producers.reads.overview_document import ConnectionOverview
 from export_producers.triggers.dead_letter_list import DeadLetter
-from export_worker.contract.model import Model
+from export_worker.contract.model import Model, StatedTime
 from export_worker.contract.status import Count
 
 
@@ -19,7 +19,7 @@ class _Answer(Model):
 class PauseOrder(Model):
     """How long a connection is paused, and why."""
 
-    until: AwareDatetime | None = None
+    until: StatedTime | None = None
     """When the pause ends; by default, only `resume` ends it."""
     reason: Annotated[str, Field(max_length=REASON_MAX_CHARS)] | None = None
     """One line for people."""
@@ -108,7 +108,7 @@ class Delivering(_Answer):
 class DeliverOrder(Model):
     """Which of the events that were given up are delivered now."""
 
-    since: AwareDatetime
+    since: StatedTime
     """Only events that were given up since this time."""
     sink: str | None = None
     """Only events of this sink; by default of every sink."""

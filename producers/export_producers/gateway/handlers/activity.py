@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
 import structlog
 from aiohttp import web
@@ -75,7 +74,7 @@ async def _add(request: web.Request, principal: Principal, action: str, outcome:
         who=principal.name,
         kind=principal.kind,
         role=principal.role,
-        address=_address(request, principal),
+        address=request.app[CONTEXT].callers.address_of(request.headers, request.remote),
         action=action,
         export_id=about.export_id,
         connection=about.connection,
@@ -89,17 +88,6 @@ async def _add(request: web.Request, principal: Principal, action: str, outcome:
     except (ServiceUnreachableError, ExportNotFoundError) as error:
         # The act has happened. If the caller got an error, it would be repeated.
         _log.warning("activity.lost", error=str(error), **act.model_dump(exclude={"detail"}))
-
-
-def _address(request: web.Request, principal: Principal) -> str | None:
-    """Returns from where a call came. The last address of `X-Forwarded-For` is the one that the proxy has added."""
-    if principal.kind == "person":
-        last = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
-        try:
-            return str(ip_address(last))
-        except ValueError:
-            pass
-    return request.remote
 
 
 async def activity(request: web.Request) -> web.Response:

@@ -165,6 +165,10 @@ async def test_form_without_the_token_or_from_another_site_changes_nothing(
     path = world.path(row.removeprefix("POST "))
     response = await shared.call("POST", path, data=form, headers=by("admin") | headers, allow_redirects=False)
     assert response.status == 403, response.body
+    # Links for another language or theme lead to the page that has the form.
+    (link,) = re.findall(r'href="([^"?]+)[?]lang=zh"', response.body.decode())
+    assert path.startswith(link)
+    assert (link == "/console/") is (row in {"POST /console/bulk", "POST /console/sinks/{}/test"})
     read = await shared.call("GET", path, headers=by("admin"), allow_redirects=False)
     assert read.status in {404, 405} or f"GET {row.removeprefix('POST ')}" in PAGES
 

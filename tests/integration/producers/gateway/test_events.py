@@ -179,7 +179,8 @@ async def test_events_given_up_since_a_moment_are_delivered_to_the_sinks_that_re
     assert await outbox.take("stream", site.now) == []
     again = await gateway.call("POST", "/v1/events/deliver", {"since": since})
     assert again.json["delivering"] == 0, "the event waits already"
-    for body, status in (({}, 422), ({"since": since, "sink": "none"}, 404)):
+    beyond = {"since": "0001-01-01T00:00:00+23:59"}
+    for body, status in (({}, 422), (beyond, 422), ({"since": since, "sink": "none"}, 404)):
         assert (await gateway.call("POST", "/v1/events/deliver", body)).status == status
 
 

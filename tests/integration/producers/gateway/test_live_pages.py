@@ -108,16 +108,21 @@ class AllTabs:
             await each.__aexit__(None, None, None)
 
 
+def rows_of(parts: Parts) -> set[str]:
+    """Returns the parts of the list itself. Every page also has the numbers of the left bar."""
+    return {name for name in parts if not name.startswith("badge-")}
+
+
 async def test_row_that_leaves_the_filter_changes_in_place_and_a_new_one_is_counted(console: GatewaySite) -> None:
     export_id = await console.site.enqueue()
     async with tab(console, "exports?phase=queued") as events:
-        assert set(await anext(events)) == {"total", f"export-{export_id}"}
+        assert rows_of(await anext(events)) == {"total", f"export-{export_id}"}
         await console.site.submit(await console.site.one())
         assert "running" in await part(events, f"export-{export_id}", "after 0 poll(s)")
         added = await console.site.enqueue()
         assert await part(events, f"export-{added}") == ""
         async with tab(console, "exports?phase=queued") as later:
-            assert set(await anext(later)) == {"total", f"export-{added}"}
+            assert rows_of(await anext(later)) == {"total", f"export-{added}"}
 
 
 async def test_progress_of_a_transfer_reaches_the_list_its_page_and_the_stream_of_changes(console: GatewaySite) -> None:
