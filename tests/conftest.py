@@ -7,6 +7,7 @@ commands and workers are searched.
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,12 @@ from support.swift_server import swift_server
 # The tests start hundreds of processes. Without bytecode on the disk, each of them compiles a thousand modules again.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell starts a program in the background so that it ignores Ctrl-C, and `nohup` so that it ignores a hangup.
+# The commands that the tests interrupt would inherit that. They do not inherit a handler.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 # Explains failed assertions of the conformance suite, which is no test file. Before any test imports it.
 pytest.register_assert_rewrite("export_worker.platforms.conformance")

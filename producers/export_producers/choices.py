@@ -6,6 +6,9 @@ Language = Literal["en", "zh"]
 """The languages of texts for people: English, and Simplified Chinese."""
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
+OPEN = "open"
+"""Selects the exports that have not ended, in place of a phase."""
+
 LIST_MAX = 1000
 """Statuses that one call reads, so that a listing needs bounded memory."""
 DEAD_LETTERS_MAX = 50

@@ -12,11 +12,11 @@ from uuid import uuid4
 from export_producers.activity import ActivityLog
 from export_producers.choices import LIST_MAX
 from export_producers.closing import Closing
-from export_producers.dry_run import OPEN_PHASES, dry_run_of
+from export_producers.dry_run import dry_run_of
 from export_producers.enqueuing import send_offers, with_checked_sinks
 from export_producers.explain import explanation
 from export_producers.facts import read_facts
-from export_producers.filters import EVERY_EXPORT, ExportFilter
+from export_producers.filters import EVERY_EXPORT, OPEN_PHASES, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing

@@ -5,11 +5,9 @@ from typing import Any
 
 from export_producers.records import Page
 from export_worker.contract.dry_run import DryRun, OpenExport, Preview, without_nulls
-from export_worker.contract.phase import Phase
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 
-OPEN_PHASES = tuple(phase for phase in Phase if not phase.terminal)
 EQUAL_MAX = 10
 """Open exports that a dry run lists: enough to see what happens."""
 

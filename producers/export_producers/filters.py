@@ -2,13 +2,14 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from export_worker.contract.facets import UNKNOWN, Facet, facets_of
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase, Status
 
+OPEN_PHASES = tuple(phase for phase in Phase if not phase.terminal)
 _ID = re.compile("[0-9A-Za-z-]{8,64}")
 """An export's id, or the beginning of one. Fewer characters would be the beginning of many."""
 
@@ -19,6 +20,7 @@ class ExportFilter:
 
     Args:
         phase: The current phase.
+        is_open: The export has not ended.
         connection: The connection.
         connections: The export is of one of these connections.
         kind: The kind, e.g. `growingio.segment_users`.
@@ -32,6 +34,7 @@ class ExportFilter:
     """
 
     phase: Phase | None = None
+    is_open: bool = False
     connection: str | None = None
     connections: frozenset[str] | None = None
     kind: str | None = None
@@ -41,6 +44,13 @@ class ExportFilter:
     until: datetime | None = None
     search: str | None = None
     export_ids: frozenset[str] | None = None
+
+    @property
+    def of_each_phase(self) -> tuple["ExportFilter", ...]:
+        """The filters, each of one index of a phase at most, whose exports together meet these conditions."""
+        if not self.is_open or self.phase is not None:
+            return (self,)
+        return tuple(replace(self, phase=phase, is_open=False) for phase in OPEN_PHASES)
 
     @property
     def facets(self) -> dict[Facet, str]:
@@ -92,6 +102,7 @@ class ExportFilter:
         facets = facets_of_status(status)
         return (
             self.phase in {None, status.phase}
+            and not (self.is_open and status.phase.terminal)
             and (self.connections is None or status.connection in self.connections)
             and all(facets.get(facet) == value for facet, value in self.facets.items())
             and (self.since is None or epoch_ms(status.created_at) >= epoch_ms(self.since))

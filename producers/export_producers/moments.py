@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 FORMS = "a date and time (2026-11-22T03:00:00Z) or a time ago (30m, 6h, 2d)"
 """What `since` reads, for messages."""
 _AGO = re.compile("([0-9]{1,9})([smhd])")
+FIRST_YEAR = 1970
+"""Redis has no earlier times, and sums with the earliest ones would leave the years that exist."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -17,17 +19,18 @@ def since(text: str, now: datetime) -> datetime:
         now: The current time, with its time zone.
 
     Raises:
-        ValueError: The text has neither form, or the time is not between the years 1 and 9999.
+        ValueError: The text has neither form, or the time is not between the years 1970 and 9999.
     """
     ago = _AGO.fullmatch(text)
     try:
-        if ago:
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        moment = datetime.fromisoformat(text)
+        moment = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else datetime.fromisoformat(text)
         # Other zones move the first and the last hours out of the years that exist.
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
         raise ValueError("out of range") from None
+    if moment.year < FIRST_YEAR:
+        raise ValueError("out of range")
+    return moment
 
 
 def until(text: str, now: datetime) -> datetime:

@@ -1,5 +1,6 @@
-"""Reads the pages of a listing from Redis, with two round trips for each page."""
+"""Reads the pages of a listing from Redis, with two round trips for each page, and with one if all have ended."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,8 +9,8 @@ from arq.connections import ArqRedis
 
 from export_producers.filters import ExportFilter
 from export_producers.lua import script
-from export_producers.records import Page, Position
-from export_producers.statuses import read_statuses
+from export_producers.records import Page, Position, read_status
+from export_producers.statuses import RECORD_FIELDS, read_statuses
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase, Status
 from export_worker.redis.scripts import Script
@@ -33,17 +34,20 @@ class Found:
         positions: The exports, newest first.
         next: The position from which the next page continues; None if there is no next page.
         total: How many exports match; None if that is unknown.
+        statuses: Those of all exports if only ended ones were sought, else none. None: the export exists no longer.
     """
 
     positions: Sequence[Position]
     next: Position | None
     total: int | None
+    statuses: Sequence[Status | None] = ()
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Self:
+    def of(cls, answer: Mapping[str, Any], statuses: Sequence[Status | None]) -> Self:
         """Reads the answer of the script."""
         positions = [_position(pair) for pair in answer.get("found", ())]
-        return cls(positions, _position(answer["next"]) if "next" in answer else None, answer.get("total"))
+        following = _position(answer["next"]) if "next" in answer else None
+        return cls(positions, following, answer.get("total"), statuses)
 
 
 def _position(pair: Sequence[str]) -> Position:
@@ -62,15 +66,26 @@ class Listing:
     async def page(self, where: ExportFilter, limit: int, after: Position | None) -> Page:
         """Returns up to `limit` exports after a position.
 
-        Exports that the filter names by their ids are one page, and need one round trip.
+        Exports that the filter names by their ids are one page, and need one round trip. Open exports need three calls
+        of the script at once.
 
         Args:
             after: The position from the cursor of the previous page; None for the first page.
         """
         if where.export_ids is not None:
             return await self._named(where, where.export_ids)
+        finds = await asyncio.gather(*(self._find(each, limit, after) for each in where.of_each_phase))
+        found = merged(finds, limit)
+        statuses = found.statuses or await read_statuses(
+            self._redis, self._keys, [position.export_id for position in found.positions]
+        )
+        return page_of(found, statuses, where, limit)
+
+    async def _find(self, where: ExportFilter, limit: int, after: Position | None) -> Found:
+        """Finds exports of one phase at most, with one round trip."""
         keys, phase = self._keys, where.indexed_phase
-        answer = await self._script.document(
+        has_ended = where.phase is not None and where.phase.terminal
+        answer, values = await self._script.with_documents(
             [keys.created, keys.phase(Phase.FAILED), *([keys.phase(phase)] if phase else [])],
             {
                 "prefix": keys.prefix,
@@ -89,16 +104,43 @@ class Listing:
                 "sought_key": None if where.search is None else keys.dedupe(where.search),
                 "sought_texts": where.sought_texts,
                 "large_bytes": LARGE_RECORD_BYTES,
+                # Ended exports have everything in their records. An open one may have a list of files beside it.
+                "fields": RECORD_FIELDS if has_ended else None,
             },
         )
-        found = Found.of(answer)
-        statuses = await read_statuses(self._redis, keys, [position.export_id for position in found.positions])
-        return page_of(found, statuses, where, limit)
+        return Found.of(answer, _statuses_of(values))
 
     async def _named(self, where: ExportFilter, export_ids: frozenset[str]) -> Page:
         statuses = await read_statuses(self._redis, self._keys, sorted(export_ids))
         matching = [status for status in statuses if status is not None and where.matches(status)]
         return Page(sorted(matching, key=lambda status: status.created_at, reverse=True), None, len(matching))
+
+
+def _statuses_of(values: Sequence[bytes | None]) -> list[Status | None]:
+    """Returns the status of each export whose fields a script answered with."""
+    records = zip(*[iter(values)] * len(RECORD_FIELDS), strict=True)
+    return [
+        None if status is None else read_status(status, progress, (), request, requested_by)
+        for status, progress, request, requested_by in records
+    ]
+
+
+def merged(finds: Sequence[Found], limit: int) -> Found:
+    """Returns what was found in several indexes of open exports as if it was found in one.
+
+    An index may have more exports after the position at which its search has stopped. So the result ends at the first
+    of these positions.
+    """
+    if len(finds) == 1:
+        return finds[0]
+    last = max((found.next for found in finds if found.next is not None), default=None)
+    positions = {each for found in finds for each in found.positions if last is None or each >= last}
+    newest_first = sorted(positions, reverse=True)
+    most = max(limit, *(len(found.positions) for found in finds))
+    totals = [found.total for found in finds]
+    total = None if None in totals else sum(count for count in totals if count is not None)
+    following = newest_first[most - 1] if len(newest_first) > most else last
+    return Found(newest_first[:most], following, total)
 
 
 def page_of(found: Found, statuses: Sequence[Status | None], where: ExportFilter, limit: int) -> Page:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import dumps
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -130,7 +130,7 @@ class Page:
     searched_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """The last entry of a page. Exports that are accepted later are listed before it, so the next page is unchanged."""
 
@@ -251,15 +251,16 @@ def read_status(
         requested_by: Who requested the export. The stored status does not have it either.
     """
     read = Status.model_validate_json(status)
+    beside: dict[str, Any] = {}
     if progress is not None:
-        read = read.model_copy(update={"progress": Progress.model_validate_json(progress)})
+        beside["progress"] = Progress.model_validate_json(progress)
     if stored and read.phase is Phase.TRANSFERRING:
-        read = read.model_copy(update={"objects": [StoredObject.model_validate_json(item) for item in stored]})
-    beside = {
-        "request": None if request is None else json_object(request),
-        "requested_by": None if requested_by is None else requested_by.decode(errors="replace"),
-    }
-    return read.model_copy(update={name: value for name, value in beside.items() if value is not None})
+        beside["objects"] = [StoredObject.model_validate_json(item) for item in stored]
+    if request is not None and (asked := json_object(request)) is not None:
+        beside["request"] = asked
+    if requested_by is not None:
+        beside["requested_by"] = requested_by.decode(errors="replace")
+    return read.model_copy(update=beside) if beside else read
 
 
 def retried(

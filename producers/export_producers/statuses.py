@@ -14,6 +14,8 @@ from export_worker.errors import IdempotencyConflictError
 
 _log = logging.getLogger(__name__)
 
+RECORD_FIELDS = ("status", "progress", "request", "requested_by")
+"""The fields of a record that a status is read from."""
 TIMELINE_READ_MAX = 1000
 """Transitions that are read. Workers keep fewer."""
 
@@ -27,7 +29,7 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
         for export_id in export_ids:
             # Read first: a transfer that ends in between removes its list, and its status has all files then.
             pipe.lrange(keys.stored(export_id), 0, -1)
-            pipe.hmget(keys.export(export_id), ["status", "progress", "request", "requested_by"])
+            pipe.hmget(keys.export(export_id), RECORD_FIELDS)
         answers = iter(await pipe.execute())
     return [
         None if record[0] is None else _readable(export_id, record, stored)

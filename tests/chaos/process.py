@@ -5,7 +5,6 @@ shows which steps the worker ran at that moment. The journals of all workers sho
 """
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
@@ -19,9 +18,7 @@ from typing import Any
 from export_worker import cli
 from export_worker.redis.claims import ClaimedStep
 from export_worker.worker.step_runner import StepRunner
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__, "export_worker.wiring.worker", "export_producers.gateway.server"])
+from support.worker_forks import forked
 
 _PR_SET_PDEATHSIG = 1
 
@@ -53,9 +50,7 @@ class Entry:
 def start(environment: dict[str, str], arguments: list[str], output: Path) -> ForkServerProcess:
     """Starts `export-worker` with these arguments. Its output is the file, and its journal is beside it."""
     output.touch()
-    process = FORKS.Process(target=main, args=(environment, arguments, output), daemon=True)
-    process.start()
-    return process
+    return forked(main, environment, arguments, output)
 
 
 def journal_of(output: Path) -> Path:

@@ -14,6 +14,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers.commands.bulk_retry import LISTED_MAX
+from export_producers.reasons import fix
 from export_producers.requesters import of_command_line
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
@@ -142,10 +143,11 @@ async def test_failures_shows_each_cause_with_how_many_a_retry_cannot_help(failu
     refused = await failures.add(REFUSED)
     await failures.add()
     ran = await failures.run("failures")
-    first, second, third, fourth = ran.stdout.splitlines()
+    first, second, advice, third, fourth, _ = ran.stdout.splitlines()
     assert first == "      2 platform_refused on gio in step submit: growingio.tag_users"
     assert second.startswith("        no such tag  (last ")
     assert second.endswith(f", e.g. {refused}; a retry alone cannot help 2)")
+    assert advice.strip() == fix("platform_refused", "en")
     assert third == "      1 platform_unavailable on gio in step submit: growingio.tag_users"
     assert fourth.startswith("        HTTP 503  (last ")
     groups = json.loads((await failures.run("failures", "--error", "platform_refused", "--json")).stdout)["groups"]

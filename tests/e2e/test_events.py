@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,9 +12,11 @@ from arq.connections import ArqRedis
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from export_producers.moments import since
+from export_worker.contract.model import isoformat
 from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import free_port
 from export_worker.errors import ConfigError, InvalidRequestError
+from export_worker.redis.client import close_redis, open_redis
 from support import misbehaving_server, worker_site
 from support.worker_site import Site
 
@@ -129,9 +131,31 @@ async def test_request_with_notify_uses_only_those_sinks_and_unknown_sink_is_ref
             await worker_site.export(site, json.dumps(REQUEST | {"notify": ["pigeon"]}))
 
 
-def test_undelivered_events_are_listed_and_wrong_options_exit_2(site: Site) -> None:
+async def give_up(site: Site, times: list[datetime]) -> None:
+    """Writes notes about events that a worker has given up."""
+    notes = {
+        f"{number:032d}.1": json.dumps({"at": isoformat(at), "failures": 9, "reason": "HTTP 500"})
+        for number, at in enumerate(times)
+    }
+    redis: Any = open_redis(site.redis_url)
+    await redis.hset(Keys(site.namespace).undelivered("stream"), mapping=notes)
+    await close_redis(redis)
+
+
+async def test_undelivered_events_are_listed_and_wrong_options_exit_2(site: Site) -> None:
     ran = site.command("events", "undelivered", "--json")
     assert (ran.status, json.loads(ran.stdout)) == (0, [])
+    await give_up(site, [datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=ago) for ago in (2, 1)])
+    ran = site.command("events", "undelivered", "--json", "--limit", "1")
+    (last,) = json.loads(ran.stdout)
+    assert (last["event_id"], last["failures"], last["reason"], last["sink"]) == (
+        f"{1:032d}.1",
+        9,
+        "HTTP 500",
+        "stream",
+    )
+    assert "1 of 2 events" not in ran.stderr, "a program reads the list"
+    assert "1 of 2 events" in site.command("events", "undelivered", "--limit", "1").stderr
     ran = site.command("events", "undelivered", "--sink", "pigeon")
     assert (ran.status, "--sink: unknown sink 'pigeon'; known: stream" in ran.stderr) == (2, True)
     ran = site.command("events", "replay", "--since", "yesterday")

@@ -5,8 +5,10 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import aiohttp
 import pytest
 
 from export_worker.simulator.scenario import Fault
-from support import worker_site
+from support import command_forks, worker_site
 from support.command_forks import COMMAND
 from support.paths import ROOT
 from support.tiny_platform import (
@@ -24,6 +26,7 @@ from support.tiny_platform import (
     build_wheel,
     fresh_environment,
     install,
+    path_with,
     run_suite,
     tiny_site,
 )
@@ -42,9 +45,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The directory where the package is installed. Other tests do not see it."""
-    return install(wheel, tmp_path_factory.mktemp("packages"))
+    directory = install(wheel, tmp_path_factory.mktemp("packages"))
+    with command_forks.also_with(PYTHONPATH=path_with(directory)):
+        yield directory
 
 
 def problems_of(ran: CommandResult) -> dict[str, str]:
@@ -173,9 +178,9 @@ async def test_cancel_during_submit_cancels_job_on_platform(site: Site, packages
     ],
 )
 async def test_unusable_kind_stops_command_with_its_name(
-    site: Site, wheel: Path, tmp_path: Path, source: str, message: str
+    site: Site, packages: Path, tmp_path: Path, source: str, message: str
 ) -> None:
-    broken = await asyncio.to_thread(install, wheel, tmp_path)
+    broken = shutil.copytree(packages, tmp_path / "packages")
     (broken / "tiny_platform" / "kinds.py").write_text(source, encoding="utf-8")
     async with tiny_site(site, broken) as tiny:
         ran = await tiny.run("enqueue", "-", "--json", stdin=REQUEST)
@@ -185,11 +190,11 @@ async def test_unusable_kind_stops_command_with_its_name(
     assert "Traceback" not in ran.stderr
 
 
-async def test_kind_of_export_worker_cannot_be_replaced(site: Site, wheel: Path, tmp_path: Path) -> None:
-    packages = await asyncio.to_thread(install, wheel, tmp_path)
-    for file in (*packages.glob("*.dist-info/entry_points.txt"), packages / "tiny_platform" / "kinds.py"):
+async def test_kind_of_export_worker_cannot_be_replaced(site: Site, packages: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(packages, tmp_path / "packages")
+    for file in (*other.glob("*.dist-info/entry_points.txt"), other / "tiny_platform" / "kinds.py"):
         file.write_text(file.read_text(encoding="utf-8").replace(KIND, "growingio.analysis"), encoding="utf-8")
-    async with tiny_site(site, packages) as tiny:
+    async with tiny_site(site, other) as tiny:
         ran = await tiny.run("enqueue", "-", "--json", stdin=REQUEST)
     assert ran.status == 2, ran
     assert "the kind growingio.analysis is built into export-worker" in ran.stderr

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from aiohttp import web
 
-from export_producers.deliveries import read_deliveries
+from export_producers.events.deliveries import read_deliveries
 from export_worker.contract.status import Phase, Status
 from export_worker.wiring.gateway import catalog_call
 from export_worker.wiring.secrets import build_redactor

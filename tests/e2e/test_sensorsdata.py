@@ -306,7 +306,7 @@ async def test_unknown_status_counts_as_running_until_deadline(site: Site, world
     world.faults.add(Fault(on="poll", fault="unknown_stage", times=None, stage="DENY"))
     async with worker_site.worker(site):
         body = json.loads(request())
-        status = await worker_site.export(site, json.dumps({**body, "deadline_s": 1}))
+        status = await worker_site.export(site, json.dumps({**body, "deadline_s": 5}))
 
     assert status.error is not None
     assert status.error.code == ErrorCode.DEADLINE_EXCEEDED

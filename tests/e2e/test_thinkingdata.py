@@ -180,7 +180,7 @@ async def test_export_succeeds_after_temporary_fault(site: Site, world: World, f
 
 async def test_end_of_previous_refresh_does_not_end_new_one(site: Site, world: World) -> None:
     world.scenario = world.scenario.model_copy(update={"hold_stage": "BEFORE"})
-    status = await run_export(site, BY_NAME, deadline_s=1.5)
+    status = await run_export(site, BY_NAME, deadline_s=5.0)
 
     assert status.error is not None
     assert status.error.code == ErrorCode.DEADLINE_EXCEEDED

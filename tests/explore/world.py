@@ -128,8 +128,8 @@ class World:
 
     def _prepared(self, queue: ExportQueue) -> ExportQueue:
         """Returns the queue, with the time of the run in place of that of Redis."""
-        prepared: Any = queue
-        prepared._clock, prepared._next_clock_sync_s = self.now, float("inf")
+        clock: Any = queue.storage.clock
+        clock.time, clock.next_sync_s = self.now, float("inf")
         return queue
 
     def _start(self, process: Process, main: Callable[[], Coroutine[Any, Any, None]]) -> None:

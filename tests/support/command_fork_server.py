@@ -19,8 +19,12 @@ from typing import Any, NoReturn
 NUMBER = struct.Struct("!I")
 """The format of a number on the sockets."""
 STREAMS = ("stdin", "stdout", "stderr")
-EXTRA = ("export_worker.wiring.worker", "export_worker.platforms.growingio.driver")
-"""Modules that a worker imports when it starts."""
+EXTRA = (
+    "export_worker.wiring.worker",
+    "export_worker.platforms.growingio.driver",
+    "export_producers.gateway.server",
+)
+"""Modules that a worker or a gateway imports when it starts."""
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -114,9 +115,14 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """The process from which the commands are forked. It starts with the first command. Threads may share it."""
+    """The process from which the commands are forked. It starts with the first command. Threads may share it.
 
-    def __init__(self) -> None:
+    Args:
+        changes: Variables that its environment has beside those of this process.
+    """
+
+    def __init__(self, changes: Mapping[str, str] | None = None) -> None:
+        self._changes = dict(changes or {})
         self._lock = threading.Lock()
         self._variables: dict[str, str] = {}
         self._server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
@@ -124,8 +130,8 @@ class ForkServer:
     def suits(self, environment: Mapping[str, str]) -> bool:
         """Returns whether a forked process behaves as a new interpreter with this environment."""
         with self._lock:
-            self._requests()
-            return _inherited(environment) == self._variables
+            own = self._variables if self._server else _inherited(os.environ | self._changes)
+            return _inherited(environment) == own
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]) -> ForkedProcess:
         """Starts `export-worker` with arguments, an environment, and the files of its three standard streams."""
@@ -151,10 +157,13 @@ class ForkServer:
         """Returns the socket for requests. Starts the server if it does not run."""
         if self._server is None:
             mine, theirs = socket.socketpair()
-            self._variables = _inherited(os.environ)
+            environment = os.environ | self._changes
+            self._variables = _inherited(environment)
             with theirs:
                 command = [sys.executable, str(_SERVER), str(theirs.fileno())]
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
+                )
             self._server = process, mine
         return self._server[1]
 
@@ -165,3 +174,22 @@ def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
 
 SERVER = ForkServer()
 """The server of this test process."""
+
+_others: list[ForkServer] = []
+
+
+def server_for(environment: Mapping[str, str]) -> ForkServer | None:
+    """Returns the server whose processes behave as new interpreters with this environment; None if there is none."""
+    return next((server for server in (SERVER, *_others) if server.suits(environment)), None)
+
+
+@contextmanager
+def also_with(**changes: str) -> Iterator[None]:
+    """Has a server for processes with these variables, too, during the block. It starts when it is needed."""
+    server = ForkServer(changes)
+    _others.append(server)
+    try:
+        yield
+    finally:
+        _others.remove(server)
+        server.stop()

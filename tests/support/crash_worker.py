@@ -10,7 +10,6 @@ cost of one.
 
 import asyncio
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -50,10 +49,6 @@ DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_m
 """Scripts that write only if their first key has members with a score up to this field of their argument."""
 IDLE = "repair_indexes"
 """Writes only after an update from a version without indexes, or after a loss of keys."""
-
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__, "export_worker.wiring.worker", "support.service_models"])
 
 
 class Meter:

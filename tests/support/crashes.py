@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from support import crash_worker
+from support.worker_forks import forked
 from support.worker_site import Site
 
 TIMEOUT_S = 120.0
@@ -20,10 +21,7 @@ async def crashing_worker(site: Site, point: str, log: Path) -> AsyncIterator[Fo
     """Starts a worker process that kills itself at one point. It is killed at the end in any case."""
     # Without the sweep of uploads: it runs at intervals, and its effects look like those of a resumed transfer.
     environment = site.environment() | {"EXPORT_S3__SWEEP_UPLOADS": "false"}
-    process = crash_worker.FORKS.Process(
-        target=crash_worker.main, args=(environment, point, log, log.with_suffix(".log")), daemon=True
-    )
-    await asyncio.to_thread(process.start)
+    process = await asyncio.to_thread(forked, crash_worker.main, environment, point, log, log.with_suffix(".log"))
     try:
         yield process
     finally:

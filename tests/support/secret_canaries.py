@@ -1,7 +1,8 @@
 """Canary secrets, which tests give to the system, and the search for them in everything that the system writes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +53,39 @@ def search_redis(url: str) -> None:
 
 
 def redis_entries(url: str, pattern: str = "*") -> Iterator[tuple[bytes, Any]]:
-    """Yields the keys that match a pattern, each with its whole value, whatever its type."""
+    """Yields the keys that match a pattern, each with its whole value, whatever its type. Two calls for many keys."""
     with closing(redis.Redis.from_url(url)) as client:
-        for key in client.scan_iter(pattern, count=1000):
-            yield key, _value(client, key)
+        for keys in batched(client.scan_iter(pattern, count=1000), 1000):
+            kinds: Any = _pipelined(client, [("type", key) for key in keys])
+            known = [(key, kind) for key, kind in zip(keys, kinds, strict=True) if kind in _READERS]
+            values = _pipelined(client, [(name, key, *rest) for key, kind in known for name, *rest in [_READERS[kind]]])
+            yield from zip([key for key, _ in known], values, strict=True)
 
 
-def _value(client: Any, key: bytes) -> Any:
-    readers = {
-        b"string": client.get,
-        b"hash": client.hgetall,
-        b"list": lambda name: client.lrange(name, 0, -1),
-        b"set": client.smembers,
-        b"zset": lambda name: client.zrange(name, 0, -1),
-        b"stream": client.xrange,
-    }
-    kind = client.type(key)
-    return readers[kind](key) if kind in readers else b""
+def batched(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Yields the items in lists of at most this size."""
+    rest = iter(items)
+    while found := list(islice(rest, size)):
+        yield found
+
+
+_READERS: dict[bytes, tuple[Any, ...]] = {
+    b"string": ("get",),
+    b"hash": ("hgetall",),
+    b"list": ("lrange", 0, -1),
+    b"set": ("smembers",),
+    b"zset": ("zrange", 0, -1),
+    b"stream": ("xrange",),
+}
+"""The command that reads a key of each type, with its arguments after the key."""
+
+
+def _pipelined(client: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
+    with client.pipeline(transaction=False) as pipe:
+        for name, *arguments in calls:
+            getattr(pipe, name)(*arguments)
+        found: list[Any] = pipe.execute()
+    return found
 
 
 def search_s3(url: str) -> None:
@@ -77,11 +94,10 @@ def search_s3(url: str) -> None:
     for bucket in client.list_buckets()["Buckets"]:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
             for item in page.get("Contents", []):
-                head = client.head_object(Bucket=bucket["Name"], Key=item["Key"])
-                check(f"the metadata of {item['Key']}", repr([head["Metadata"], head["ContentType"], item]).encode())
-                if item["Size"]:
-                    body = client.get_object(Bucket=bucket["Name"], Key=item["Key"], Range="bytes=0-1048575")["Body"]
-                    check(f"the object {item['Key']}", body.read())
+                part: Any = {"Range": "bytes=0-1048575"} if item["Size"] else {}
+                found = client.get_object(Bucket=bucket["Name"], Key=item["Key"], **part)
+                check(f"the metadata of {item['Key']}", repr([found["Metadata"], found["ContentType"], item]).encode())
+                check(f"the object {item['Key']}", found["Body"].read())
     client.close()
 
 

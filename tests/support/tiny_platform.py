@@ -59,8 +59,13 @@ class TinySite:
 
     @property
     def path(self) -> str:
-        """PYTHONPATH of the site's processes: the package first, then what they inherit."""
-        return os.pathsep.join([str(self.packages), *filter(None, [os.environ.get("PYTHONPATH")])])
+        """PYTHONPATH of the site's processes."""
+        return path_with(self.packages)
+
+
+def path_with(packages: Path) -> str:
+    """Returns the PYTHONPATH of processes that find a package: its directory first, then what they inherit."""
+    return os.pathsep.join([str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @asynccontextmanager

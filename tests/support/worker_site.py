@@ -153,8 +153,8 @@ class Site:
     def _start(self, arguments: Sequence[str], changes: dict[str, str], streams: Sequence[IO[bytes]]) -> Process:
         """Starts `export-worker`; in a new interpreter if the environment may matter to its imports."""
         environment = self.environment() | changes
-        if command_forks.SERVER.suits(environment):
-            return command_forks.SERVER.run(arguments, environment, [stream.fileno() for stream in streams])
+        if server := command_forks.server_for(environment):
+            return server.run(arguments, environment, [stream.fileno() for stream in streams])
         given, out, err = streams
         return subprocess.Popen([*COMMAND, *arguments], stdin=given, stdout=out, stderr=err, env=environment)
 

@@ -86,7 +86,7 @@ async def preview(request: Any) -> object:
 
 def main() -> None:
     """Runs the command line. Each problem that a user can cause is printed as one line, without a traceback."""
-    _escape_what_streams_cannot_write()
+    escape_what_streams_cannot_write()
     try:
         # Commands return None. An early exit, such as that of --help, returns its status.
         ended = cli(prog_name=PROGRAM, standalone_mode=False)
@@ -105,11 +105,12 @@ def main() -> None:
     _end(ended or 0)
 
 
-def _escape_what_streams_cannot_write() -> None:
+def escape_what_streams_cannot_write() -> None:
     """Lets standard output and error escape the characters that their encoding lacks, e.g. Chinese names in Latin-1."""
     for stream in (sys.stdout, sys.stderr):
         # A stream is None if it was closed before the process started.
-        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+        # In the C locale, Python's handler is `surrogateescape`, which fails for every character beyond ASCII.
+        if isinstance(stream, TextIOWrapper) and stream.errors in {"strict", "surrogateescape"}:
             stream.reconfigure(errors=ESCAPED)
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from export_producers.dry_run import OPEN_PHASES
-from export_producers.filters import ExportFilter
+from export_producers.filters import OPEN_PHASES, ExportFilter
 from export_producers.queue import Queue
 from export_producers.records import Start
 from export_producers.retries import may_succeed

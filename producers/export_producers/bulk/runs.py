@@ -1,5 +1,6 @@
 """The bulk runs in Redis. Any gateway can continue a run whose gateway has stopped."""
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ TTL_MS = 7 * 86_400_000
 """A run is kept for this time after its last change."""
 RUNS_MAX = 100
 """Runs that may be open at the same time, and are read at once."""
+RUNS_OF_ONE_MAX = 20
+"""Runs of one caller that may be open at the same time. A slow run stays open for as long as its caller likes."""
 
 
 class TooManyRunsError(Exception):
@@ -35,7 +38,7 @@ class ClaimedRun:
 
 
 class Bulks:
-    """Reads and writes the bulk runs of one namespace. Each method needs one round trip, `add` two.
+    """Reads and writes the bulk runs of one namespace. Each method needs one round trip, `add` three.
 
     Args:
         owner: A name of this gateway that no other one has.
@@ -53,17 +56,28 @@ class Bulks:
         Raises:
             TooManyRunsError: There are too many.
         """
-        bulk_id = secrets.token_hex(16)
-        async with self._storage.calls() as redis:
-            if await redis.zcard(self._keys.bulks) >= RUNS_MAX:
-                raise TooManyRunsError(f"{RUNS_MAX} bulk runs are open; wait for one of them, or stop one")
-            async with self._storage.client.pipeline(transaction=True) as pipe:
-                fields = {"order": request.model_dump_json(by_alias=True), "progress": progress.model_dump_json()}
-                pipe.hset(self._keys.bulk(bulk_id), mapping=fields)
-                pipe.pexpire(self._keys.bulk(bulk_id), TTL_MS)
-                pipe.zadd(self._keys.bulks, {bulk_id: epoch_ms(progress.created_at)})
-                await pipe.execute()
+        bulk_id, found = secrets.token_hex(16), await self._open_by()
+        if len(found) >= RUNS_MAX:
+            raise TooManyRunsError(f"{RUNS_MAX} bulk runs are open; wait for one of them, or stop one")
+        if found.count(progress.by) >= RUNS_OF_ONE_MAX:
+            detail = f"{RUNS_OF_ONE_MAX} bulk runs of {progress.by} are open; wait for one of them, or stop one"
+            raise TooManyRunsError(detail)
+        async with self._storage.calls(), self._storage.client.pipeline(transaction=True) as pipe:
+            fields = {"order": request.model_dump_json(by_alias=True), "progress": progress.model_dump_json()}
+            pipe.hset(self._keys.bulk(bulk_id), mapping=fields)
+            pipe.pexpire(self._keys.bulk(bulk_id), TTL_MS)
+            pipe.zadd(self._keys.bulks, {bulk_id: epoch_ms(progress.created_at)})
+            await pipe.execute()
         return run_of(bulk_id, request, progress, stop=False)
+
+    async def _open_by(self) -> list[str | None]:
+        """Returns who has ordered each of the open runs."""
+        opened = await self.open()
+        async with self._storage.calls(), self._storage.client.pipeline(transaction=False) as pipe:
+            for bulk_id in opened:
+                pipe.hget(self._keys.bulk(bulk_id), "progress")
+            found = await pipe.execute() if opened else []
+        return [json.loads(text or "{}").get("by") for text in found]
 
     async def get(self, bulk_id: str) -> BulkRun | None:
         """Returns a run; None if it does not exist."""

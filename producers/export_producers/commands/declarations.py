@@ -2,7 +2,7 @@
 
 import click
 
-from export_producers.choices import LIST_MAX
+from export_producers.choices import LIST_MAX, OPEN
 from export_producers.commands import completion, options
 from export_producers.commands.options import RATE, SECONDS, TEXT
 from export_producers.commands.running import runs
@@ -48,7 +48,11 @@ def status() -> None:
 
 
 @runs(f"{LISTING}:list_", name="list")
-@click.option("--phase", type=options.Choice([phase.value for phase in Phase]), help="Only exports in this phase.")
+@click.option(
+    "--phase",
+    type=options.Choice([OPEN, *(phase.value for phase in Phase)]),
+    help="Only exports in this phase, or open ones.",
+)
 @options.filters
 @options.more_filters
 @click.option(

@@ -16,7 +16,7 @@ from export_producers.commands import interrupts, rendering
 from export_producers.commands.dry_run import print_dry_run
 from export_producers.commands.following import following
 from export_producers.commands.opening import OpenQueue, check_connections
-from export_producers.deliveries import Delivery, read_deliveries
+from export_producers.events.deliveries import Delivery, read_deliveries
 from export_producers.facts import with_eta
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from export_producers.choices import LIST_MAX, Language
+from export_producers.choices import LIST_MAX, OPEN, Language
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue
@@ -45,7 +45,8 @@ def list_(
     if code is not None and phase not in {None, Phase.FAILED}:
         raise click.UsageError(f"--error selects failed exports, but --phase is {phase}; leave out --phase")
     where = ExportFilter(
-        phase=Phase(phase) if phase else None,
+        phase=Phase(phase) if phase and phase != OPEN else None,
+        is_open=phase == OPEN,
         connection=connection,
         kind=kind,
         requested_by=requested_by,
@@ -172,7 +173,7 @@ async def check_names(queue: ExportQueue, where: ExportFilter) -> None:
 def described(where: ExportFilter) -> str:
     """Returns the conditions of a filter as text that follows "exports"."""
     conditions = (
-        ("in phase", where.phase),
+        ("in phase", OPEN if where.is_open else where.phase),
         ("with error", where.error),
         ("of connection", where.connection),
         ("of kind", where.kind),

@@ -11,7 +11,7 @@ from rich.text import Text
 from export_producers.choices import Language
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue
-from export_producers.console.overview_views import sentences
+from export_producers.console.pages.overview_views import sentences
 from export_producers.console.views import say
 from export_producers.languages import duration, short, text
 from export_producers.reads.overview_document import ConnectionOverview, Overview, RedisOverview

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from export_producers.choices import Language
 from export_producers.commands.asked import asked, subject
-from export_producers.deliveries import Delivery
+from export_producers.events.deliveries import Delivery
 from export_producers.languages import age, duration, text
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps

@@ -6,7 +6,10 @@ from time import monotonic
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console import (
+from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
+from export_producers.console.live import LIVE_PAGES, LivePages
+from export_producers.console.numbers import NUMBERS, read_numbers, shared_numbers
+from export_producers.console.pages import (
     about,
     activity,
     bulk,
@@ -16,19 +19,16 @@ from export_producers.console import (
     exports,
     failures,
     keys,
-    login,
-    new_export,
     overview,
     triggers,
     workers,
 )
-from export_producers.console.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
-from export_producers.console.frame import ASSETS, asset, asset_url, page, templates
-from export_producers.console.live import LIVE_PAGES, LivePages
-from export_producers.console.login import WRONG_KEYS, WrongKeys
-from export_producers.console.numbers import NUMBERS, read_numbers, shared_numbers
-from export_producers.console.sessions import Sessions
-from export_producers.gateway.callers.access import authorize
+from export_producers.console.request_form import page as new_export
+from export_producers.console.visitors import login
+from export_producers.console.visitors.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
+from export_producers.console.visitors.login import WRONG_KEYS, WrongKeys
+from export_producers.console.visitors.sessions import Sessions
+from export_producers.gateway.callers.access import SAFE_METHODS, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.documents.schemas import Problem
 from export_producers.gateway.handlers.activity import record
@@ -101,7 +101,8 @@ def _error_page(request: web.Request, problem: Problem) -> web.Response:
         return page(request, "not_found", status=problem.status, title="gone.title", searched=searched)
     away = problem.code == ErrorCode.SERVICE_UNREACHABLE
     title = "error.away" if away else "error.title"
-    return page(request, "error", status=problem.status, title=title, detail=problem.detail, code=problem.code)
+    shown = {"detail": problem.detail, "code": problem.code, "tries_again": away and request.method in SAFE_METHODS}
+    return page(request, "error", status=problem.status, title=title, **shown)
 
 
 async def static(request: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from export_producers.reads.failures_document import FailureGroup, Failures
 from export_producers.reads.stats_document import StatsHour
 
 HEIGHT = 100.0
@@ -70,6 +71,21 @@ def bytes_by_hour(hours: Sequence[StatsHour]) -> Chart:
     bars = [
         Bar(hour.start, {"bytes": hour.bytes}, list(_stacked({"bytes": hour.bytes}, x * (BAR_WIDTH + GAP), highest)))
         for x, hour in enumerate(hours)
+    ]
+    return Chart(len(bars) * (BAR_WIDTH + GAP), HEIGHT, highest, bars)
+
+
+def failed_over_time(group: FailureGroup, found: Failures) -> Chart:
+    """Returns the chart of when the exports of a group failed."""
+    length = (found.counted_until - found.counted_since) / len(group.counts)
+    highest = max(group.counts)
+    bars = [
+        Bar(
+            found.counted_since + number * length,
+            {"failed": count},
+            list(_stacked({"failed": count}, number * (BAR_WIDTH + GAP), highest)),
+        )
+        for number, count in enumerate(group.counts)
     ]
     return Chart(len(bars) * (BAR_WIDTH + GAP), HEIGHT, highest, bars)
 

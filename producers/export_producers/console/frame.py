@@ -14,11 +14,14 @@ from markupsafe import Markup
 from export_producers.choices import Language
 from export_producers.commands.asked import subject
 from export_producers.console import views
-from export_producers.console.access import TOKEN_FIELD, VISITOR
-from export_producers.console.descriptions import described
 from export_producers.console.numbers import OVERVIEW, badges
-from export_producers.console.preferences import CHOICES, keep, preferences_of
+from export_producers.console.request_form.descriptions import described
+from export_producers.console.visitors.access import TOKEN_FIELD, VISITOR
+from export_producers.console.visitors.preferences import CHOICES, keep, preferences_of
+from export_producers.gateway.callers.access import SAFE_METHODS
+from export_producers.gateway.calls import PAGES, name_of
 from export_producers.languages import text, texts
+from export_producers.reads.overview_document import Overview
 from export_worker.contract.printable import clean
 
 NAVIGATION = (
@@ -138,6 +141,7 @@ def html(request: web.Request, template: str, **arguments: Any) -> str:
         "command": None,
         "json_url": None,
         "live_url": None,
+        "tries_again": False,
     }
     return templates()[f"{template}.html"].render(frame | arguments)
 
@@ -175,8 +179,25 @@ def parts(language: Language, template: str, arguments: Mapping[str, Any]) -> di
     }
 
 
+def badge_parts(language: Language, overview: Overview | None, allowed: frozenset[str] | None) -> dict[str, str]:
+    """Returns the numbers of the left bar by their ids, for a page that stays open."""
+    numbers = badges(overview, allowed)
+    return {f"badge-{name}": rendered(language, "badge", name=name, number=number) for name, number in numbers.items()}
+
+
 def _links(request: web.Request, name: str) -> dict[str, str]:
     """Returns the address of the same page with each value of a preference."""
     query = [(each, value) for each, value in request.query.items() if each not in CHOICES]
-    target = request.rel_url if request.method == "GET" else request.rel_url.with_path("/console/")
+    target = request.rel_url if request.method in SAFE_METHODS else request.rel_url.with_path(_page_of_form(request))
     return {value: str(target.with_query([*query, (name, value)])) for value in CHOICES[name]}
+
+
+def _page_of_form(request: web.Request) -> str:
+    """Returns the path of the page that has the form of a request: the nearest one above the form's address."""
+    resource = request.match_info.route.resource
+    template = resource.canonical.split("/") if resource else []
+    parts_of_path = request.path.split("/")
+    for count in range(len(template), 2, -1):
+        if name_of("GET", "/".join(template[:count])) in PAGES:
+            return "/".join(parts_of_path[:count])
+    return "/console/"

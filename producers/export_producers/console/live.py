@@ -2,8 +2,9 @@
 
 All tabs with the same page share its reads and its rendering. One loop for each process follows the changes of
 exports, and asks each page once a second what they change in it. A page whose exports have not changed is not read
-again, with one exception: texts such as ages change with time, so the loop reads a few pages in each second again,
-those that were read longest ago.
+again, with two exceptions. Texts such as ages change with time, so the loop reads a few pages in each second again,
+those that were read longest ago. And some pages show what is in no change of an export, such as the deliveries of one
+event: those take turns as well, because each of them has reads of its own.
 """
 
 import asyncio
@@ -17,6 +18,10 @@ from time import monotonic
 import structlog
 from aiohttp import web
 
+from export_producers.console.frame import badge_parts
+from export_producers.console.numbers import recent_overview
+from export_producers.console.visitors.preferences import preferences_of
+from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, GatewayContext
 from export_producers.gateway.handlers.streams import RECONNECT_MS
 from export_producers.reads.batched import BatchedRead
@@ -37,6 +42,8 @@ AGEING_S = 10.0
 """A page that was read so long ago is read again, if its turn has come."""
 AGEING_MAX = 3
 """Pages that are read again in one second because of their age: a bound for what many different pages cost."""
+TURNS_MAX = 8
+"""Pages with reads of their own that are read in one second. If many tabs are open, each follows less often."""
 PARTS_MAX = 300
 """Parts of a page that are known to its tabs: some pages of rows."""
 EVENTS_MAX = 30
@@ -61,22 +68,26 @@ class LivePage:
     """One page that visitors look at.
 
     Args:
-        update: None for a page that is read again in every second, because others share what it reads.
+        update: None for a page that is read again in every second, because others share what it reads, or in its turn.
+        takes_turns: Whether no other page shares what it reads.
         visitors: How many tabs are open, or are about to be.
         tabs: The open tabs.
         parts: What was read last, with the changes since then.
         known: A hash of each part that the tabs have.
         read_at_s: When it was read, on the monotonic clock.
+        turn_s: When a read of it began last, successful or not.
         has_new: Whether it has a new part since then.
     """
 
     read: Read
     update: Update | None
+    takes_turns: bool = False
     visitors: int = 0
     tabs: set[Tab] = field(default_factory=set)
     parts: Parts = field(default_factory=dict)
     known: dict[str, int] = field(default_factory=dict)
     read_at_s: float = float("-inf")
+    turn_s: float = float("-inf")
     has_new: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -91,15 +102,16 @@ class LivePage:
     async def refresh(self, changes: Sequence[Change], *, is_old: bool) -> None:
         """Sends the tabs what has changed."""
         async with self.lock:
-            if is_old or self.update is None:
+            if is_old or (self.update is None and not self.takes_turns):
                 await self._read_again()
-            elif changes:
+            elif changes and self.update is not None:
                 parts = await self.update(changes)
                 self.has_new = self.has_new or not parts.keys() <= self.parts.keys()
                 self.parts = {name: parts.get(name) or html for name, html in self.parts.items()}
                 self._send(parts)
 
     async def _read_again(self) -> None:
+        self.turn_s = monotonic()
         self.parts = await self.read()
         self.read_at_s, self.has_new = monotonic(), False
         self._send(self.parts)
@@ -135,9 +147,11 @@ class LivePages:
         self._is_following = asyncio.Event()
 
     @asynccontextmanager
-    async def tab(self, key: Hashable, read: Read, update: Update | None) -> AsyncIterator[Tab]:
+    async def tab(
+        self, key: Hashable, read: Read, update: Update | None, *, takes_turns: bool = False
+    ) -> AsyncIterator[Tab]:
         """Yields the events of a new tab. The first one is there at once."""
-        page = self._pages.setdefault(key, LivePage(read, update))
+        page = self._pages.setdefault(key, LivePage(read, update, takes_turns))
         page.visitors += 1
         tab = Tab(EVENTS_MAX)
         try:
@@ -191,8 +205,10 @@ class LivePages:
         if collected is None:
             for page in pages:
                 page.read_at_s = min(page.read_at_s, now_s - AGEING_S)
-        by_age = sorted((page for page in pages if page.update), key=lambda page: page.read_at_s)
-        old = {id(page) for page in by_age[:AGEING_MAX] if now_s - page.read_at_s >= AGEING_S}
+        pages_by_turn = sorted(pages, key=lambda page: page.turn_s)
+        aged = [page for page in pages_by_turn if page.update and now_s - page.read_at_s >= AGEING_S]
+        in_turn = [page for page in pages_by_turn if page.takes_turns]
+        old = {id(page) for page in (*aged[:AGEING_MAX], *in_turn[:TURNS_MAX])}
         changes = merged(collected or [])
         done = await asyncio.gather(
             *(page.refresh(changes, is_old=id(page) in old) for page in pages), return_exceptions=True
@@ -224,17 +240,24 @@ class LivePages:
 LIVE_PAGES = web.AppKey("live_pages", LivePages)
 
 
-async def stream(request: web.Request, page: Hashable, read: Read, update: Update | None = None) -> web.StreamResponse:
+async def stream(
+    request: web.Request, page: Hashable, read: Read, update: Update | None = None, *, takes_turns: bool = False
+) -> web.StreamResponse:
     """Sends all parts of a page, and then every part that has changed.
 
     Args:
-        page: What distinguishes it from other pages: address, language, and the connections that it may show.
+        page: What distinguishes it from other pages of visitors of the same connections: address and language.
         read: Reads and renders its parts.
         update: Returns the parts that changes of exports change. None: the page is read again every second.
+        takes_turns: The page is read again when its turn comes, because no other page shares what it reads.
     """
-    context = request.app[CONTEXT]
+    context, language, allowed = request.app[CONTEXT], preferences_of(request).lang, allowed_connections(request)
+
+    async def read_all() -> Parts:
+        return {**await read(), **badge_parts(language, await recent_overview(request.app, allowed), allowed)}
+
     with context.open_stream(request):
-        async with request.app[LIVE_PAGES].tab(page, read, update) as tab:
+        async with request.app[LIVE_PAGES].tab((page, allowed), read_all, update, takes_turns=takes_turns) as tab:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
             await response.prepare(request)
             await response.write(f"retry: {RECONNECT_MS}\n\n".encode())

@@ -54,7 +54,7 @@ async def recent_overview(app: web.Application, allowed: frozenset[str] | None) 
 
 
 def badges(overview: Overview | None, allowed: frozenset[str] | None) -> Mapping[str, int]:
-    """Returns the number beside the name of each page that needs attention. Pure.
+    """Returns the number beside the name of each page that may need attention; 0 if it does not. Pure.
 
     Failures are those of the last hour. Events are those that a sink refuses now, or whose delivery was given up.
     """
@@ -65,7 +65,7 @@ def badges(overview: Overview | None, allowed: frozenset[str] | None) -> Mapping
         sinks = overview.sinks.values()
         found["events"] = sum(sink.given_up + (sink.pending if sink.refused_since else 0) for sink in sinks)
         found["triggers"] = sum(each.dead_letters or 0 for each in overview.triggers.values())
-    return {name: number for name, number in found.items() if number}
+    return found
 
 
 def phase_counts(overview: Overview | None, values: Mapping[str, str]) -> Mapping[Phase, int]:

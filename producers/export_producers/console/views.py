@@ -59,7 +59,8 @@ def say(language: Language, said_text: Text) -> str:
 def _argument(language: Language, value: object) -> object:
     match value:
         case Ahead():
-            return age(language, -value.left.total_seconds())
+            # What is ahead by less than a second would be said to be 0 s ago.
+            return age(language, -max(1.0, value.left.total_seconds()))
         case timedelta():
             return span(language, value)
         case Text():

@@ -20,8 +20,9 @@ from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.change_feed import ChangeFeed
+from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview
-from export_producers.reads.shared import SharedRead
+from export_producers.reads.shared import SharedRead, SharedReads
 from export_producers.reads.workers import WorkerState
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
@@ -36,6 +37,9 @@ EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 BODY_TIMEOUT_S = 20.0
 """Limit for receiving a body, which has some kilobytes. A slower client would hold a connection for nothing."""
 
+ASKING_MAX = 4
+"""Questions to platforms that one caller may have open: catalogs and dry runs."""
+
 
 @dataclass(frozen=True)
 class GatewayContext:
@@ -45,11 +49,13 @@ class GatewayContext:
         changes: Reads the changes of exports once for all clients.
         overview: Reads the overview once for all callers of a second.
         workers: Reads the workers in the same way.
+        failures: Reads the causes of failures once in some seconds for each filter.
         catalog: None if the packages that call platforms are not installed.
         preview: Asks a platform what it has of a request; None if this gateway asks no platform.
         installation: What this gateway knows beyond Redis.
         streams: The requests of the open event streams.
         in_flight: The owners and idempotency keys of the requests in progress.
+        asking: The callers for whom platforms are asked now.
         doctor_running: Held while the checks of `doctor` run.
         stopping: Set when the gateway stops. Event streams then end.
     """
@@ -59,6 +65,7 @@ class GatewayContext:
     rate_limit: RateLimit
     overview: SharedRead[Overview]
     workers: SharedRead[list[WorkerState]]
+    failures: SharedReads[Failures]
     changes: ChangeFeed
     catalog: CatalogCall | None
     options: GatewayOptions
@@ -67,6 +74,7 @@ class GatewayContext:
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)
+    asking: list[str] = field(default_factory=list)
     doctor_running: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,6 +99,22 @@ class GatewayContext:
             yield
         finally:
             self.in_flight.discard((owner, key))
+
+    @contextmanager
+    def ask_platform(self, principal: Principal) -> Iterator[None]:
+        """Counts a question to a platform while it is open. The limits of connections do not count these calls.
+
+        Raises:
+            ProblemError: The caller has too many.
+        """
+        if self.asking.count(principal.id) >= ASKING_MAX:
+            detail = f"{principal.name} has {ASKING_MAX} open questions to platforms; wait for one of the answers"
+            raise ProblemError(429, "too_many_requests", detail, headers={"Retry-After": "1"})
+        self.asking.append(principal.id)
+        try:
+            yield
+        finally:
+            self.asking.remove(principal.id)
 
     @contextmanager
     def open_stream(self, request: web.Request) -> Iterator[None]:

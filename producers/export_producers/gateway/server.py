@@ -17,11 +17,12 @@ from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
 from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.context import CatalogCall, GatewayContext
+from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.installation import Installation
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
 from export_producers.reads.change_feed import ChangeFeed
-from export_producers.reads.shared import SharedRead
+from export_producers.reads.shared import SharedRead, SharedReads
 from export_producers.searching import index_metadata
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.errors import ConfigError
@@ -89,6 +90,7 @@ async def listening(
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         overview=SharedRead(queue.reads.overview, clock=clock),
         workers=SharedRead(queue.reads.workers, clock=clock),
+        failures=SharedReads(FAILURES_KEPT_S, clock),
         changes=ChangeFeed(queue.reads.changes),
         catalog=catalog,
         options=options,

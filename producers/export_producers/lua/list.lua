@@ -22,7 +22,9 @@
 --   sought_id            or the id of the export begins with this text (missing: with none). An export with this id is
 --                        the only result, if it exists
 --   sought_key           the key of the idempotency key that is sought; its export is the only result, if it exists
--- Answer: JSON object
+--   fields               the fields of the record of each export that the answer has as well (missing: none). The page
+--                        ends early when they have too many bytes, as a search does
+-- Answer: a list. First a JSON object, then the fields of each export that was found
 --   found                list of {id, ms (strings)}; missing when nothing was found
 --   next                 the position {id, ms} from which the next page continues; missing when there is no next page
 --   unsure               true when there may be exports that do not match, else missing
@@ -84,21 +86,56 @@ local function put_smallest_first()
   return smallest_size
 end
 
+-- Whether the caller may see an export. Otherwise the search continues as if there were none: its answer would show that
+-- there is one, and would hide an export of the caller with this text.
+local function is_visible(id)
+  if not args.connections then
+    return true
+  end
+  local connection = redis.call('HGET', args.prefix .. 'export:' .. id, 'connection')
+  for _, each in ipairs(args.connections) do
+    if each == connection then
+      return true
+    end
+  end
+  return false
+end
+
 -- Returns the export that the search names, if no index is needed to find it.
 local function named_export()
   local of_key = redis.call('HGET', args.sought_key, 'export_id')
   for _, id in ipairs({args.sought_id or of_key, of_key}) do
     local ms = id and redis.call('ZSCORE', created, id)
-    if ms then
+    if ms and is_visible(id) then
       return {id, ms}
     end
   end
   return nil
 end
 
+local answer = {false}
+
+-- Adds the fields of an export to the answer. Returns how many bytes they have.
+local function add_fields(id)
+  local bytes = 0
+  for _, value in ipairs(redis.call('HMGET', args.prefix .. 'export:' .. id, unpack(args.fields))) do
+    bytes = bytes + #(value or '')
+    answer[#answer + 1] = value
+  end
+  return bytes
+end
+
+local function answer_with(document)
+  answer[1] = cjson.encode(document)
+  return answer
+end
+
 local named = args.sought_texts and not args.after_ms and named_export()
 if named then
-  return cjson.encode({found = {named}})
+  if args.fields then
+    add_fields(named[1])
+  end
+  return answer_with({found = {named}})
 end
 
 local size = put_smallest_first()
@@ -166,6 +203,9 @@ local function read_piece(piece)
           return found[limit]
         end
         found[#found + 1] = entry
+        if args.fields then
+          examined = examined + math.floor(add_fields(entry[1]) / args.large_bytes)
+        end
       end
       if examined >= args.examine_max then
         return entry
@@ -182,4 +222,4 @@ repeat
   offset = offset + #piece / 2
   next_position = read_piece(piece)
 until next_position or #piece == 0
-return cjson.encode({found = #found > 0 and found or nil, next = next_position, unsure = unsure, total = total})
+return answer_with({found = #found > 0 and found or nil, next = next_position, unsure = unsure, total = total})

@@ -31,6 +31,8 @@ class FailureGroup(_Report):
     """When the first of them failed."""
     last_at: Timestamp
     """When the last of them failed."""
+    counts: list[Count]
+    """How many of them failed in each of 24 equal parts of the time from `counted_since` until `counted_until`."""
     export_ids: list[str]
     """Some of them, the newest first."""
     retryable: bool
@@ -44,6 +46,10 @@ class Failures(_Report):
 
     groups: list[FailureGroup]
     """The groups."""
+    counted_since: Timestamp
+    """`since`, or without it the first of these failures: the start of what the `counts` of the groups cover."""
+    counted_until: Timestamp
+    """When the failures were read: the end of what `counts` cover."""
     groups_left_out: Count
     """How many smaller groups there are."""
     total: Count | None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from importlib.metadata import version
 from json import loads
 from typing import Any, get_args
@@ -42,6 +43,12 @@ NAMES_MAX = 200
 """Connections, kinds, sinks and triggers that one overview has. Each costs Redis some microseconds."""
 
 
+@cache
+def _version() -> str:
+    """Returns the version of this package. It reads a file once for each process."""
+    return version("export-worker")
+
+
 class OverviewReader:
     """Reads the overview of one namespace."""
 
@@ -72,7 +79,7 @@ def overview_of(answer: Mapping[str, Any], namespace: str, now: datetime) -> Ove
     """Returns the overview that an answer of `overview.lua` describes. Pure."""
     return Overview(
         now=now,
-        version=version("export-worker"),
+        version=_version(),
         namespace=namespace,
         phases=answer["phases"],
         complete=answer["complete"],

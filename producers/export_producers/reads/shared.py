@@ -1,7 +1,7 @@
 """One read for all callers of a process."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -44,3 +44,31 @@ class SharedRead(Generic[Document]):
 
     async def _run(self) -> Document:
         return await self._read()
+
+
+class SharedReads(Generic[Document]):
+    """Reads several documents, each as `SharedRead` does.
+
+    Args:
+        kept_s: See `SharedRead`.
+        clock: See `SharedRead`.
+        most: How many documents are kept: those that were requested last.
+    """
+
+    def __init__(self, kept_s: float, clock: Callable[[], float] = monotonic, most: int = 20) -> None:
+        self._kept_s = kept_s
+        self._clock = clock
+        self._most = most
+        self._reads: dict[Hashable, SharedRead[Document]] = {}
+
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[Document]]) -> Document:
+        """Returns the document with this key. Raises what the read raises.
+
+        Args:
+            read: Reads it; the same for each call with this key.
+        """
+        shared = self._reads.pop(key, None) or SharedRead(read, self._kept_s, self._clock)
+        self._reads[key] = shared
+        if len(self._reads) > self._most:
+            del self._reads[next(iter(self._reads))]
+        return await shared.get()

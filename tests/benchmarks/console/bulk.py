@@ -25,9 +25,10 @@ ERROR = "platform_unavailable"
 
 
 async def since_of(redis: Any, count: int) -> str:
-    """Returns the time from which on so many exports have failed with the error."""
-    keys = Keys(NAMESPACE)
-    ((_, created_ms),) = await redis.zrevrange(keys.by_value("error", ERROR), count - 1, count - 1, withscores=True)
+    """Returns the time from which on so many exports have failed with the error, or all of them if they are fewer."""
+    index = Keys(NAMESPACE).by_value("error", ERROR)
+    last = min(count, await redis.zcard(index)) - 1
+    ((_, created_ms),) = await redis.zrevrange(index, last, last, withscores=True)
     return isoformat(datetime.fromtimestamp(created_ms / 1000, UTC))
 
 

@@ -54,14 +54,19 @@ class Figures:
     round_trips: float = 0.0
 
 
+LEFT_OUT = ("live", "static", "log", "catalog", "bulk", "events/{}", "triggers/{}")
+"""Parts of the paths of pages that are left out: they need something that the kept exports do not have."""
+
+
 async def names(redis_url: str) -> Iterator[tuple[str, str]]:
     """Returns the name and the address of each page, and of lists with filters."""
     async with ExportQueue(redis_url, namespace=NAMESPACE) as queue:
         one = (await queue.page(Phase.TRANSFERRING, 1)).statuses[0]
     texts = {"export_id": one.export_id, "key": one.metadata["order"]}
     found = [path.removeprefix("GET ") for path in PAGES if path.startswith("GET ")]
-    shown = [path for path in found if not any(part in path for part in ("live", "static", "log", "{name}"))]
-    pages = [(path, path.replace("{}", one.export_id)) for path in shown]
+    shown = [path for path in found if not any(part in path for part in LEFT_OUT)]
+    known = {"exports/{}": f"exports/{one.export_id}", "connections/{}": f"connections/{one.connection}"}
+    pages = [(path, f"/console/{known.get(name, name)}") for path in shown for name in [path.removeprefix("/console/")]]
     lists = [(name, f"/console/exports?{query.format(**texts)}") for name, query in SEARCHES.items()]
     api = [("/v1/overview", "/v1/overview"), ("/v1/exports", "/v1/exports"), ("/v1/failures", "/v1/failures")]
     return iter([*pages, *lists, *api])

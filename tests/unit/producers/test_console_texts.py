@@ -2,11 +2,13 @@
 
 import re
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from export_producers.choices import LANGUAGES
+from export_producers.console.views import Ahead, said, say
 from export_producers.languages import text, texts
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.status import Phase
@@ -14,7 +16,7 @@ from support.paths import ROOT
 
 CONSOLE = ROOT / "producers" / "export_producers" / "console"
 TEMPLATES = sorted((CONSOLE / "templates").glob("*.html"))
-SOURCES = [*TEMPLATES, *sorted(CONSOLE.glob("*.py"))]
+SOURCES = [*TEMPLATES, *sorted(CONSOLE.rglob("*.py"))]
 PREFIXES = (
     "act.",
     "action.",
@@ -75,6 +77,12 @@ def test_every_text_that_a_page_names_exists() -> None:
 
 def test_every_phase_and_kind_has_a_name() -> None:
     assert {f"phase.{phase}" for phase in Phase} | {f"kind.{kind}" for kind in PLATFORM_OF_KIND} <= set(texts("zh"))
+
+
+@pytest.mark.parametrize(("left_s", "wait"), [(-1, "in 1 s"), (0.4, "in 1 s"), (90, "in 1 min")])
+def test_time_ahead_is_never_said_to_be_past(left_s: float, wait: str) -> None:
+    ahead = said("now.no_answer", wait=Ahead(timedelta(seconds=left_s)))
+    assert say("en", ahead).endswith(f"next check {wait}")
 
 
 def test_text_gets_its_arguments() -> None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from export_producers.console.export_views import copy_command, last_restart, transitions, usual_duration
+from export_producers.console.pages.export_views import copy_command, last_restart, transitions, usual_duration
 from export_worker.contract.status import Eta
 
 START = datetime(2026, 11, 22, 3, tzinfo=UTC)

@@ -4,8 +4,16 @@ from typing import Any, Literal
 
 import pytest
 
-from export_producers.console.descriptions import described, translations
-from export_producers.console.forms import Field, _object_fields, about_kind, cleaned, fields_of, request_of, texts_of
+from export_producers.console.request_form.descriptions import described, translations
+from export_producers.console.request_form.forms import (
+    Field,
+    _object_fields,
+    about_kind,
+    cleaned,
+    fields_of,
+    request_of,
+    texts_of,
+)
 from export_worker.contract.dry_run import without_nulls
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.model import Model

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from export_producers.console.overview_views import sentences
+from export_producers.console.pages.overview_views import sentences
 from export_producers.console.views import say
 from export_producers.pauses import ConnectionPause
 from export_producers.reads.overview_document import (

@@ -70,3 +70,11 @@ def test_every_setting_is_shown_and_no_secret(config: Config) -> None:
     assert shown["connections"]["of-another-package"]["password"] == "***"
     assert shown["sinks"]["hook"]["url"] == "***"
     assert shown["gateway"]["keys"]["oncall"] == {"key": "***", "role": "admin", "connections": None}
+
+
+@pytest.mark.parametrize("password", ["a@canary", "canary@b", "@canary@"])
+def test_password_with_the_sign_before_the_host_is_masked_as_a_whole(tmp_path: Path, password: str) -> None:
+    file = tmp_path / "export-worker.toml"
+    file.write_text(f'redis_url = "redis://worker:{password}@127.0.0.1:6379/3"', encoding="utf-8")
+    config = load_config(str(file))
+    assert shown_settings(config, build_redactor(config))["redis_url"] == "redis://***@127.0.0.1:6379/3"

@@ -75,6 +75,15 @@ def call() -> None:
     """Call an operation of CONNECTION's platform. The answer is printed as JSON."""
 
 
+event_limit = click.option(
+    "--limit",
+    type=options.WholeNumber(1, LIST_MAX),
+    default=50,
+    show_default=True,
+    help="Maximum number of events.",
+)
+
+
 @click.group()
 def events() -> None:
     """List the events that sinks have not taken, or deliver events again."""
@@ -82,13 +91,7 @@ def events() -> None:
 
 @runs(f"{HERE}.events:pending", group=events)
 @only_sink
-@click.option(
-    "--limit",
-    type=options.WholeNumber(1, LIST_MAX),
-    default=50,
-    show_default=True,
-    help="Maximum number of events.",
-)
+@event_limit
 @options.as_json
 def pending() -> None:
     """List the events that a sink has not taken yet, with its last answer."""
@@ -127,9 +130,10 @@ def replay() -> None:
 
 @runs(f"{HERE}.events:undelivered", group=events)
 @only_sink
+@event_limit
 @options.as_json
 def undelivered() -> None:
-    """List the events that workers have given up, with the reason. `events replay` delivers such events again."""
+    """List the events that workers have given up, the last one first. `events replay` delivers such events again."""
 
 
 @click.group(name="dead-letters")

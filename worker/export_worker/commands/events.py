@@ -7,16 +7,17 @@ import click
 
 from export_producers.commands import interrupts
 from export_producers.commands.opening import OpenQueue
-from export_producers.event_deliveries import deliver_now
-from export_producers.sink_events import EventPage, Which, read_events
-from export_producers.sink_tests import SinkTest, send_test
+from export_producers.events.deliveries import Delivery
+from export_producers.events.delivering import deliver_now
+from export_producers.events.listing import EventPage, State, Which, read_events
+from export_producers.events.sink_tests import SinkTest, send_test
 from export_worker.config import Config, load_config
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean, dumps
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.redis.replay import Replayed
-from export_worker.wiring.events import open_outbox, open_replay
+from export_worker.wiring.events import open_replay
 
 
 def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) -> None:
@@ -42,15 +43,8 @@ def replay(*, moment: datetime, sink: str | None, dry_run: bool, as_json: bool) 
 @click.pass_obj
 def pending(open_queue: OpenQueue, *, sink: str | None, limit: int, as_json: bool) -> None:
     """See `declarations.pending`."""
-    config = load_config()
-    types = {name: config.sinks[name].type for name in _chosen_sinks(config, sink)}
-
-    async def run() -> EventPage:
-        async with open_queue() as queue:
-            return await read_events(queue.storage, Which(types, "pending"), limit)
-
-    page = interrupts.run(run())
-    found, total = page.deliveries, page.total or 0
+    page = interrupts.run(_listed(open_queue, sink, "pending", limit))
+    found = page.deliveries
     if as_json:
         click.echo(dumps([delivery.model_dump(mode="json") for delivery in found]))
         return
@@ -58,8 +52,7 @@ def pending(open_queue: OpenQueue, *, sink: str | None, limit: int, as_json: boo
         due = f"next delivery {isoformat(each.due_at)}" if each.due_at else "not due"
         refused = f", after {each.failures} refusals: {each.answer or 'unknown'}" if each.failures else ""
         click.echo(clean(f"{isoformat(each.event_at)}  {each.sink}  {each.event_id}  {due}{refused}"))
-    if total > len(found):
-        click.echo(f"{len(found)} of {total} events; --limit shows more", err=True)
+    _say_left_out(page)
     if not found:
         click.echo("every event is delivered or given up")
 
@@ -101,34 +94,43 @@ def test(open_queue: OpenQueue, *, sink: str, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def undelivered(*, sink: str | None, as_json: bool) -> None:
+@click.pass_obj
+def undelivered(open_queue: OpenQueue, *, sink: str | None, limit: int, as_json: bool) -> None:
     """See `declarations.undelivered`."""
-    config = load_config()
-    sinks = _chosen_sinks(config, sink)
-    found = interrupts.run(_undelivered(config, sinks))
+    page = interrupts.run(_listed(open_queue, sink, "given_up", limit))
+    found = [_given_up(delivery) for delivery in page.deliveries]
     if as_json:
         click.echo(dumps(found))
         return
     for item in found:
         line = f"{item['at']}  {item['sink']}  {item['event_id']}  after {item['failures']} attempts: {item['reason']}"
         click.echo(clean(line))
+    _say_left_out(page)
     if not found:
         click.echo("no event was given up")
 
 
-async def _undelivered(config: Config, sinks: list[str]) -> list[dict[str, Any]]:
-    async with open_outbox(config) as outbox:
-        return [
-            {
-                "sink": name,
-                "event_id": item.event_id,
-                "at": item.at,
-                "failures": item.failures,
-                "reason": item.reason,
-            }
-            for name in sinks
-            for item in await outbox.undelivered(name)
-        ]
+async def _listed(open_queue: OpenQueue, sink: str | None, state: State, limit: int) -> EventPage:
+    config = load_config()
+    types = {name: config.sinks[name].type for name in _chosen_sinks(config, sink)}
+    async with open_queue() as queue:
+        return await read_events(queue.storage, Which(types, state), limit)
+
+
+def _say_left_out(page: EventPage) -> None:
+    found, total = len(page.deliveries), page.total or 0
+    if total > found:
+        click.echo(f"{found} of {total} events; --limit shows more", err=True)
+
+
+def _given_up(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "sink": delivery.sink,
+        "event_id": delivery.event_id,
+        "at": None if delivery.given_up_at is None else isoformat(delivery.given_up_at),
+        "failures": delivery.failures,
+        "reason": delivery.answer or "unknown",
+    }
 
 
 def _document(item: Replayed) -> dict[str, Any]:

@@ -24,6 +24,7 @@ EXTRAS = {
     "doctor": "worker",
     "gateway": "gateway",
     "trigger": "trigger",
+    "dead-letters": "gateway",
     "simulate": "demo",
     "demo": "demo",
 }

@@ -38,15 +38,20 @@ Timestamp = Annotated[
 """A time with a zone. In JSON it is RFC 3339 in UTC with milliseconds."""
 
 
-def _in_utc(moment: datetime) -> datetime:
+def in_utc(moment: datetime) -> datetime:
+    """Returns a time with a zone in UTC.
+
+    Raises:
+        ValueError: In UTC, the time is not between the years 1 and 9999.
+    """
     try:
         return moment.astimezone(UTC)
-    except OverflowError:  # other zones move the first and the last hours out of the years that exist
+    except OverflowError:
         raise ValueError("must be between the years 1 and 9999") from None
 
 
-StatedTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""A time that a caller states, with its zone. The model has it in UTC."""
+StatedTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
+"""A time that a caller states, in UTC."""
 
 
 def epoch_ms(moment: datetime) -> int:

@@ -1,7 +1,8 @@
 """Finds the driver of a platform among the installed packages."""
 
 from collections.abc import Iterable
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from export_worker.contract.extras import how_to_install
 from export_worker.contract.names import did_you_mean
@@ -15,9 +16,15 @@ GROUP = "export_worker.platforms"
 """Entry points of drivers: the name is the platform's, the object is a class built as `(name, settings, redactor)`."""
 
 
+@cache
+def _points() -> tuple[EntryPoint, ...]:
+    """Returns the entry points of drivers. To find them reads a file of each installed package, so it is done once."""
+    return tuple(entry_points(group=GROUP))
+
+
 def installed_platforms() -> list[str]:
     """Returns the platforms that a connection can name, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return sorted({point.name for point in _points()})
 
 
 def settings_models() -> dict[str, type[ConnectionSettings]]:
@@ -26,7 +33,7 @@ def settings_models() -> dict[str, type[ConnectionSettings]]:
     Leaves out drivers that name no model, and those that cannot be imported because a package is missing.
     """
     found = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(_points(), key=lambda point: point.name):
         try:
             driver_class = point.load()
         except ImportError:
@@ -42,7 +49,7 @@ def operations_of(platform: str) -> Iterable[Operation]:
     Raises:
         ImportError: A package of the driver is missing.
     """
-    drivers = [point.load() for point in entry_points(group=GROUP) if point.name == platform]
+    drivers = [point.load() for point in _points() if point.name == platform]
     return [operation for driver in drivers for operation in getattr(driver, "operations", {}).values()]
 
 
@@ -58,7 +65,7 @@ def build_driver(name: str, settings: ConnectionSettings, redactor: Redactor) ->
         ConfigError: The platform is not installed, or the driver refuses the settings. The message names the
             setting.
     """
-    points = [point for point in entry_points(group=GROUP) if point.name == settings.platform]
+    points = [point for point in _points() if point.name == settings.platform]
     if not points:
         installed = installed_platforms()
         meant = did_you_mean(settings.platform, installed)

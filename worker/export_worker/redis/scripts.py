@@ -1,6 +1,7 @@
 """Calls Lua scripts by the one convention that all of them follow.
 
-A script gets its keys in KEYS and one JSON object in ARGV[1]. It answers with a JSON object or with one status word.
+A script gets its keys in KEYS and one JSON object in ARGV[1]. It answers with a JSON object, with one status word, or
+with a list of a JSON object and stored documents.
 The comment at the top of each Lua file documents the keys, the fields of the object and the answer.
 
 What the author of a script must know about JSON in Redis (measured with Redis 6.2, 7.0 and Valkey 9.1):
@@ -58,6 +59,13 @@ class Script:
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:
         """Runs a script that answers with a JSON object, and returns the object."""
         return decode_document(await self._script(keys=keys, args=[encode_arguments(arguments)]))
+
+    async def with_documents(
+        self, keys: Sequence[str], arguments: Mapping[str, object]
+    ) -> tuple[dict[str, Any], list[bytes | None]]:
+        """Runs a script that answers with a list, and returns its JSON object and the stored documents."""
+        head, *documents = await self._script(keys=keys, args=[encode_arguments(arguments)])
+        return decode_document(head), documents
 
     async def answers(self, calls: Sequence[Call]) -> list[bytes]:
         """Runs the script once for each call, in one round trip, and in three if Redis does not have the script."""

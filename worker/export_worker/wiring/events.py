@@ -1,11 +1,10 @@
-"""Opens the outbox and the replay for the command `events`."""
+"""Opens the replay for the command `events`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from export_worker.config import Config
 from export_worker.contract.redis_keys import Keys
-from export_worker.redis.outbox import Outbox
 from export_worker.redis.replay import Replay
 from export_worker.wiring.redis import open_command_redis
 
@@ -19,14 +18,3 @@ async def open_replay(config: Config, sinks: Sequence[str]) -> AsyncIterator[Rep
     """
     async with open_command_redis(config) as redis:
         yield Replay(redis, Keys(config.namespace), sinks)
-
-
-@asynccontextmanager
-async def open_outbox(config: Config) -> AsyncIterator[Outbox]:
-    """Opens the outbox of the configured namespace.
-
-    Raises:
-        ServiceUnreachableError: Redis cannot be reached, at the start or within the block.
-    """
-    async with open_command_redis(config) as redis:
-        yield Outbox(redis, Keys(config.namespace))

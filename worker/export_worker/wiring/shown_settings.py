@@ -12,7 +12,7 @@ from export_worker.errors import ConfigError
 from export_worker.platforms.registry import settings_models
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 
-_USER = re.compile(r"(?<=://)[^/@\s]*@")
+_USER = re.compile(r"(?<=://)[^/\s]*@")  # a password may have an @ of its own
 _QUERY = re.compile(r"\?.*", re.DOTALL)
 
 

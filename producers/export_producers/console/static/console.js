@@ -16,7 +16,7 @@ function showTimes(within) {
 function showDue() {
   for (const element of document.querySelectorAll("[data-due]")) {
     const seconds = Math.max(0, Math.round((new Date(element.dataset.due) - Date.now()) / 1000));
-    element.textContent = element.dataset.text.replace("{seconds}", seconds);
+    element.textContent = seconds ? element.dataset.text.replace("{seconds}", seconds) : "";
   }
 }
 
@@ -38,9 +38,22 @@ const main = document.getElementById("main");
 const state = document.getElementById("live");
 let source = null;
 let paused = false;
+let condition = "old";
+let asOf = Date.now();
 
-function showState(name) {
-  if (main.dataset.live) state.textContent = state.dataset[name];
+// Says how old the page is. A live one is of now.
+function showAge(name = condition) {
+  condition = name;
+  if (!state) return;
+  if (condition === "live") asOf = Date.now();
+  const seconds = Math.round((Date.now() - asOf) / 1000);
+  const [count, unit] = seconds < 120 ? [seconds, "second"] : [Math.floor(seconds / 60), "minute"];
+  const age = new Intl.NumberFormat(root.lang, { style: "unit", unit, unitDisplay: "short" }).format(count);
+  const zone = root.dataset.clock === "utc" ? "UTC" : undefined;
+  const since = new Intl.DateTimeFormat(root.lang, { timeStyle: "short", timeZone: zone }).format(asOf);
+  state.textContent = state.dataset[condition].replace("{age}", age).replace("{since}", since);
+  state.className = `age ${condition}`;
+  document.getElementById("made").hidden = condition === "live";
 }
 
 // Changes only what differs, so that focus, selection and opened details stay.
@@ -94,9 +107,16 @@ function follow() {
     for (const [id, html] of Object.entries(parts)) changePart(id, html);
     showNew(Object.keys(parts).filter((id) => isFirst || !parts[id]));
     isFirst = false;
-    showState("live");
+    showAge("live");
   });
-  source.addEventListener("away", () => showState("away"));
+  source.addEventListener("away", () => showAge("away"));
+  source.addEventListener("error", (event) => {
+    showAge(condition === "away" ? "away" : "old");
+    // The browser tries again by itself, but not after an error status, as of a gateway without Redis.
+    if (event.target.readyState !== EventSource.CLOSED) return;
+    leave();
+    setTimeout(follow, 5000);
+  });
 }
 
 function leave() {
@@ -104,7 +124,11 @@ function leave() {
   source = null;
 }
 
-document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) leave();
+  else follow();
+  if (!paused) showAge("old");
+});
 addEventListener("pagehide", leave);
 
 // Views: addresses of this page that the visitor has named. Only this browser keeps them.
@@ -185,7 +209,7 @@ const commands = {
     paused = !paused;
     leave();
     follow();
-    showState(paused ? "paused" : "live");
+    showAge(paused ? "paused" : "old");
   },
   "]": () => document.querySelector("a[rel=first]")?.click(),
 };
@@ -215,5 +239,9 @@ document.addEventListener("keydown", (event) => {
 
 showTimes(document);
 showDue();
-setInterval(showDue, 1000);
+showAge();
+setInterval(() => {
+  showDue();
+  showAge();
+}, 1000);
 follow();

@@ -3,7 +3,7 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.gateway.callers.origins import is_local, is_of_own_site
+from export_producers.gateway.callers.origins import is_loaded_by_other_site, is_local, is_of_own_site
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden, require
 from export_producers.gateway.calls import Call, Reach, call_of
 from export_producers.gateway.context import CONTEXT
@@ -61,7 +61,10 @@ def check_origin(request: web.Request, principal: Principal) -> None:
             raise forbidden(f"{detail}; configure a key to use another name")
         if not is_of_own_site(headers, [headers["Host"]]):
             raise forbidden("without a key, the gateway refuses requests of pages from other origins")
-    elif principal.kind == "person" and request.method not in SAFE_METHODS:
+    elif principal.kind == "person" and request.method in SAFE_METHODS:
+        if is_loaded_by_other_site(headers):
+            raise forbidden("the gateway refuses requests of pages from other origins")
+    elif principal.kind == "person":
         hosts = [headers[name] for name in ("Host", "X-Forwarded-Host") if name in headers]
         if not is_of_own_site(headers, hosts):
             raise forbidden("the gateway refuses changes that pages from other origins request")

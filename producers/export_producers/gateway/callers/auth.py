@@ -63,6 +63,10 @@ class Callers:
             return principal
         return self._proxy.person(headers) if self._proxy and self._proxy.trusts(address) else None
 
+    def address_of(self, headers: CIMultiDictProxy[str], address: str | None) -> str | None:
+        """Returns from where a request comes: from an address behind the proxy, or from that of its connection."""
+        return address if self._proxy is None else self._proxy.client(headers, address)
+
 
 def digest_of(key: str) -> bytes:
     """Returns the digest of a key."""

@@ -1,6 +1,6 @@
 """People whom an authenticating proxy in front of the gateway has identified. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -39,16 +39,32 @@ class ProxyOptions:
         mapped = getattr(peer, "ipv4_mapped", None)
         return any((mapped or peer) in network for network in self.trusted)
 
+    def client(self, headers: CIMultiDictProxy[str], address: str | None) -> str | None:
+        """Returns from where a request comes: for one of the proxy, the last address that `X-Forwarded-For` has.
+
+        The proxy has added that one. The addresses before it are what its client has stated.
+        """
+        if not self.trusts(address):
+            return address
+        last = ",".join(headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
+        try:
+            return str(ip_address(last))
+        except ValueError:
+            return address
+
     def person(self, headers: CIMultiDictProxy[str]) -> Principal | None:
-        """Returns the user of a request from the proxy; None if it names none, several, or one without a role."""
-        names = headers.getall(self.user_header, [])
-        if len(names) != 1 or not is_user_name(names[0].strip()):
+        """Returns the user of a request from the proxy; None if it names none, several, or one without a role.
+
+        A second header with groups is the client's own, which the proxy has not replaced.
+        """
+        names, groups = headers.getall(self.user_header, []), headers.getall(self.groups_header, [])
+        if len(names) != 1 or len(groups) > 1 or not is_user_name(names[0].strip()):
             return None
-        role = self._role(headers.getall(self.groups_header, []))
+        role = self._role("".join(groups))
         return None if role is None else Principal(names[0].strip(), role, kind="person")
 
-    def _role(self, lines: Sequence[str]) -> Role | None:
-        groups = {group.strip() for line in lines for group in line.split(",")} | {EVERY_GROUP}
+    def _role(self, line: str) -> Role | None:
+        groups = {group.strip() for group in line.split(",")} | {EVERY_GROUP}
         found = [role for group, role in self.roles.items() if group in groups]
         return max(found, key=list(Role).index, default=None)
 

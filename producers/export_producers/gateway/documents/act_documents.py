@@ -8,7 +8,9 @@ from pydantic import BaseModel
 
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
 from export_producers.choices import DEAD_LETTERS_MAX, LIST_MAX
-from export_producers.event_detail import EventDetail
+from export_producers.events.detail import EventDetail
+from export_producers.events.listing import STATES
+from export_producers.events.sink_tests import SinkTest
 from export_producers.gateway.documents.act_schemas import (
     ConnectionDetail,
     Connections,
@@ -20,8 +22,6 @@ from export_producers.gateway.documents.act_schemas import (
     Events,
     PauseOrder,
 )
-from export_producers.sink_events import STATES
-from export_producers.sink_tests import SinkTest
 from export_worker.contract.status import Accepted
 
 Json = dict[str, Any]

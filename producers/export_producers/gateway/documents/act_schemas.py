@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from export_producers.deliveries import Delivery
+from export_producers.events.deliveries import Delivery
 from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
 from export_producers.reads.overview_document import ConnectionOverview
 from export_producers.triggers.dead_letter_list import DeadLetter

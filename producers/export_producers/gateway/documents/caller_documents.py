@@ -61,8 +61,8 @@ CALLS = (
             query_parameter("export_id", _TEXT, "Only acts on this export."),
             query_parameter("connection", _TEXT, "Only acts on this connection."),
             query_parameter("outcome", _TEXT, "Only acts with this outcome, such as `done`."),
-            query_parameter("since", _TEXT, f"Only acts since {FORMS}. A date and time needs a zone."),
-            query_parameter("until", _TEXT, f"Only acts before {FORMS}. A date and time needs a zone."),
+            query_parameter("since", _TEXT, f"Only acts since {FORMS}."),
+            query_parameter("until", _TEXT, f"Only acts before {FORMS}."),
             query_parameter(
                 "limit",
                 {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},

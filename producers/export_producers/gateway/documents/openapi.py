@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, RESOURCES
+from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, OPEN, RESOURCES
 from export_producers.gateway.documents import act_documents, caller_documents
 from export_producers.gateway.documents.act_documents import ACTS, Act, path_parameter, query_parameter
 from export_producers.gateway.documents.openapi_texts import DESCRIPTIONS, KEY, PROBLEMS, TAG_OF, TAGS
@@ -200,10 +200,10 @@ def _failures() -> Json:
 
 def _filters() -> list[Json]:
     text = {"type": "string", "maxLength": FILTER_MAX_CHARS}
-    phases = {"type": "string", "enum": [phase.value for phase in Phase]}
+    phases = {"type": "string", "enum": [OPEN, *(phase.value for phase in Phase)]}
     search = "Only exports with this id (or its first 8 characters), idempotency key, operation id of the platform, "
     return [
-        query_parameter("phase", phases, "Only exports in this phase."),
+        query_parameter("phase", phases, "Only exports in this phase. `open`: those that have not ended."),
         query_parameter("connection", text, "Only exports of this connection."),
         query_parameter("kind", text, "Only exports of this kind."),
         query_parameter("error", text, "Only exports that failed with this code."),
@@ -289,13 +289,15 @@ def _workers() -> Json:
 
 
 def _stats() -> Json:
-    moment = {"type": "string", "format": "date-time"}
+    text = {"type": "string"}
     parameters = [
         query_parameter("connection", {"type": "string", "minLength": 1}, "Only exports of this connection."),
         query_parameter(
-            "from", moment, f"A time in the first hour, at most {DAYS_MAX} days before `to`. Default: a day."
+            "from",
+            text,
+            f"{FORMS[0].upper()}{FORMS[1:]} in the first hour, at most {DAYS_MAX} days before `to`. Default: a day.",
         ),
-        query_parameter("to", moment, "A time in the last hour. By default now."),
+        query_parameter("to", text, f"{FORMS[0].upper()}{FORMS[1:]} in the last hour. By default now."),
         query_parameter("step", {"type": "string", "enum": ["hour"]}, "The length of each period."),
     ]
     answers = {200: _answer("What ended in each hour.", _json("Stats"))}

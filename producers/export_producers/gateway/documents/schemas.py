@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from export_producers.activity import ActivityEntry
-from export_producers.deliveries import Delivery
+from export_producers.events.deliveries import Delivery
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Phase, Status
 

@@ -1,10 +1,7 @@
 """Records who changes what, and serves `GET /v1/activity`."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from ipaddress import ip_address
 
 import structlog
 from aiohttp import web
@@ -15,8 +12,8 @@ from export_producers.gateway.callers.principals import PRINCIPAL, Principal, Ro
 from export_producers.gateway.calls import call_of
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, next_link, query
 from export_producers.gateway.documents.schemas import Activity
-from export_producers.gateway.problems import ProblemError, code_of, invalid_parameter
-from export_producers.moments import since
+from export_producers.gateway.handlers.filters import moment_of
+from export_producers.gateway.problems import ProblemError, code_of
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError, ServiceUnreachableError
 
 DETAIL_MAX_CHARS = 300
@@ -25,10 +22,6 @@ DONE = "done"
 UNCLEAR = {ErrorCode.INTERNAL_ERROR, ErrorCode.SERVICE_UNREACHABLE}
 """The codes of calls that failed while or after they changed something."""
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-"""RFC 3339. Python reads further forms, in which a time may have no zone."""
-
-_AGO = re.compile(r"[0-9]{1,9}[smhd]", re.ASCII)
 FILTERS = (*CONDITIONS, "since", "until")
 """The parameters that select acts."""
 
@@ -81,7 +74,7 @@ async def _add(request: web.Request, principal: Principal, action: str, outcome:
         who=principal.name,
         kind=principal.kind,
         role=principal.role,
-        address=_address(request, principal),
+        address=request.app[CONTEXT].callers.address_of(request.headers, request.remote),
         action=action,
         export_id=about.export_id,
         connection=about.connection,
@@ -95,17 +88,6 @@ async def _add(request: web.Request, principal: Principal, action: str, outcome:
     except (ServiceUnreachableError, ExportNotFoundError) as error:
         # The act has happened. If the caller got an error, it would be repeated.
         _log.warning("activity.lost", error=str(error), **act.model_dump(exclude={"detail"}))
-
-
-def _address(request: web.Request, principal: Principal) -> str | None:
-    """Returns from where a call came. The last address of `X-Forwarded-For` is the one that the proxy has added."""
-    if principal.kind == "person":
-        last = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
-        try:
-            return str(ip_address(last))
-        except ValueError:
-            pass
-    return request.remote
 
 
 async def activity(request: web.Request) -> web.Response:
@@ -131,26 +113,11 @@ async def read_acts(request: web.Request, parameters: Mapping[str, str], limit: 
         before = None if cursor is None else checked_cursor(cursor)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
-    part = ActivityRange(before, *(_time(name, parameters.get(name)) for name in ("since", "until")))
+    part = ActivityRange(before, moment_of(parameters, "since"), moment_of(parameters, "until"))
     conditions = {name: parameters[name] for name in CONDITIONS if name in parameters}
     return await request.app[CONTEXT].queue.activity.page(
         lambda act: is_visible(act, principal) and act.meets(conditions), part, limit
     )
-
-
-def _time(name: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        if _AGO.fullmatch(text):
-            return since(text, datetime.now(UTC))
-        moment = datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
-    except ValueError:
-        moment = None
-    if moment is None:
-        form = "a date and time with a zone, such as 2026-11-22T03:00:00Z, or a time ago (30m, 6h, 2d)"
-        raise invalid_parameter(name, f"must be {form}")
-    return moment
 
 
 def is_visible(act: Act, principal: Principal) -> bool:

@@ -168,10 +168,19 @@ class _Run:
         if not await self._wait_for_turn(len(statuses)):
             return False
         if not self._stop.is_set():
-            acted, before = await self._acting.act(self._order, statuses), self._progress
-            skipped = before.skipped + len(statuses) - acted
-            self._progress = before.changed(datetime.now(UTC), done=before.done + acted, skipped=skipped)
+            acting = asyncio.create_task(self._acting.act(self._order, statuses))
+            try:
+                await asyncio.shield(acting)
+            finally:
+                # A gateway that stops meanwhile counts what Redis has done, before it hands the run over.
+                await asyncio.wait({acting})
+                self._count(len(statuses), acting.result())
         return True
+
+    def _count(self, seen: int, acted: int) -> None:
+        before = self._progress
+        skipped = before.skipped + seen - acted
+        self._progress = before.changed(datetime.now(UTC), done=before.done + acted, skipped=skipped)
 
     async def _wait_for_turn(self, count: int) -> bool:
         """Waits for the rate of the order. Meanwhile it renews the lease, and reads whether the run is to stop."""

@@ -43,19 +43,25 @@ async def states(queue: ExportQueue, allowed: frozenset[str] | None) -> list[Con
 
     Two round trips, and one more for their names if this gateway has no settings of connections.
     """
-    every = await queue.known_connections()
-    known = {name: platform for name, platform in every.items() if allowed is None or name in allowed}
+    known = await known_to(queue, allowed)
     found = await Pauses(queue.storage, known).all()
     return [ConnectionState(connection=name, platform=known[name], pause=found.get(name)) for name in sorted(known)]
+
+
+async def known_to(queue: ExportQueue, allowed: frozenset[str] | None) -> dict[str, str]:
+    """Returns connection → platform: the connections that a caller may see. Messages may name these."""
+    every = await queue.known_connections()
+    return {name: platform for name, platform in every.items() if allowed is None or name in allowed}
 
 
 async def connection(request: web.Request) -> web.Response:
     """Returns everything about a connection."""
     query(request)
-    return json_response(await detail(request.app[CONTEXT], request.match_info["connection"]))
+    name, allowed = request.match_info["connection"], allowed_connections(request)
+    return json_response(await detail(request.app[CONTEXT], name, allowed))
 
 
-async def detail(context: GatewayContext, name: str) -> ConnectionDetail:
+async def detail(context: GatewayContext, name: str, allowed: frozenset[str] | None) -> ConnectionDetail:
     """Returns everything about a connection: one round trip, and two more while it has transfers.
 
     The overview, which all callers share, is read once a second.
@@ -64,7 +70,7 @@ async def detail(context: GatewayContext, name: str) -> ConnectionDetail:
         ProblemError: There is no such connection.
     """
     queue, overview = context.queue, await context.overview.get()
-    known = await queue.known_connections()
+    known = await known_to(queue, allowed)
     state = overview.connections.get(name)
     if state is None or state.platform is None:
         state = (state or ConnectionOverview.unseen("")).model_copy(update={"platform": _platform(name, known)})
@@ -132,10 +138,21 @@ async def resume_connection(request: web.Request) -> ConnectionState:
     return ConnectionState(connection=name, platform=platform, pause=None)
 
 
+async def check_known(request: web.Request) -> None:
+    """Checks that the connection of the path exists, for a caller who may not see the names of all others.
+
+    Raises:
+        ProblemError: There is no such connection. The message names only what the caller may use.
+    """
+    allowed = allowed_connections(request)
+    if allowed is not None:
+        _platform(request.match_info["connection"], await known_to(request.app[CONTEXT].queue, allowed))
+
+
 async def _known(request: web.Request) -> tuple[str, str, Pauses]:
     """Returns the connection of the path, its platform, and the pauses."""
     queue, name = request.app[CONTEXT].queue, request.match_info["connection"]
-    known = await queue.known_connections()
+    known = await known_to(queue, allowed_connections(request))
     return name, _platform(name, known), Pauses(queue.storage, known)
 
 

@@ -4,22 +4,24 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from export_producers.event_deliveries import deliver_given_up, deliver_now
-from export_producers.event_detail import EventDetail, read_event
+from export_producers.events.delivering import deliver_given_up, deliver_now
+from export_producers.events.detail import EventDetail, read_event
+from export_producers.events.listing import STATES, EventPage, Position, Which, read_events, sink_types
+from export_producers.events.sink_tests import SinkTest, send_test
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, next_link, query
 from export_producers.gateway.documents.act_schemas import Delivering, DeliveringGivenUp, DeliverOrder, Events
 from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.handlers.orders import read_order
 from export_producers.gateway.problems import ProblemError, invalid_parameter
-from export_producers.sink_events import STATES, EventPage, Position, Which, read_events, sink_types
-from export_producers.sink_tests import SinkTest, send_test
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
 from export_worker.errors import ErrorCode, InvalidRequestError
 from export_worker.redis.replay import Replayed
 
-EVENT = "/v1/events/{event_id}"
+EVENT_ID = r"{event_id:[0-9A-Za-z-]{1,64}\.[0-9]{1,9}}"
+"""The id of an event in a path. It has a period, so no other path under `/v1/events` is taken for one."""
+EVENT = f"/v1/events/{EVENT_ID}"
 """The path of one event."""
 
 

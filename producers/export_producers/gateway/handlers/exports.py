@@ -22,6 +22,7 @@ from export_producers.gateway.context import (
 from export_producers.gateway.documents.openapi import KEY_MAX_CHARS
 from export_producers.gateway.documents.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.gateway.handlers.activity import ABOUT
+from export_producers.gateway.handlers.connections import check_known
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.records import Start, wrong_connection
@@ -75,7 +76,9 @@ async def _dry_run(request: web.Request, export_request: ExportRequest) -> web.R
     request[ABOUT].is_change = False
     result = await context.queue.dry_run(export_request, owner=owner)
     if context.preview is not None:
-        result = await context.queue.dry_run(export_request, await context.preview(export_request), owner=owner)
+        with context.ask_platform(request[PRINCIPAL]):
+            platform = await context.preview(export_request)
+        result = await context.queue.dry_run(export_request, platform, owner=owner)
     return json_response(result)
 
 
@@ -205,8 +208,10 @@ async def catalog_items(request: web.Request, resource: str, project: str | None
     if call is None:
         detail = "the catalog needs the extra [worker] of export-worker, which is not installed with this gateway"
         raise ProblemError(501, "not_installed", detail)
+    await check_known(request)
     try:
-        return await call(connection, resource, project)
+        with request.app[CONTEXT].ask_platform(request[PRINCIPAL]):
+            return await call(connection, resource, project)
     except InvalidRequestError as error:
         # A wrong part of the path is "not found". A wrong parameter of the query string is an invalid request.
         missing = any(item.field in {"connection", "resource"} for item in error.problems)

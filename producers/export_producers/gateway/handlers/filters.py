@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from export_producers.choices import FILTER_MAX_CHARS
+from export_producers.choices import FILTER_MAX_CHARS, OPEN
 from export_producers.filters import ExportFilter
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.moments import FORMS, since
@@ -28,17 +28,19 @@ def export_filter(parameters: Mapping[str, str], connections: frozenset[str] | N
     """
     given = {name: _text(name, parameters[name]) for name in FILTERS if parameters.get(name)}
     phase = given.get("phase")
-    if phase is not None and phase not in set(Phase):
-        raise invalid_parameter("phase", f"must be one of {', '.join(Phase)}{did_you_mean(phase, Phase)}")
+    if phase is not None and phase not in {OPEN, *Phase}:
+        known = (OPEN, *Phase)
+        raise invalid_parameter("phase", f"must be one of {', '.join(known)}{did_you_mean(phase, known)}")
     return ExportFilter(
-        phase=Phase(phase) if phase else None,
+        phase=Phase(phase) if phase and phase != OPEN else None,
+        is_open=phase == OPEN,
         connection=given.get("connection"),
         connections=connections,
         kind=given.get("kind"),
         requested_by=given.get("requested_by"),
         error=given.get("error"),
-        since=_moment(given, "since"),
-        until=_moment(given, "until"),
+        since=moment_of(given, "since"),
+        until=moment_of(given, "until"),
         search=given.get("q"),
     )
 
@@ -50,7 +52,12 @@ def _text(name: str, text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _moment(given: Mapping[str, str], name: str) -> datetime | None:
+def moment_of(given: Mapping[str, str], name: str) -> datetime | None:
+    """Returns the time that a parameter states; None if it is not given.
+
+    Raises:
+        ProblemError: It states none.
+    """
     try:
         return since(given[name], datetime.now(UTC)) if name in given else None
     except ValueError:

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from export_producers.choices import LANGUAGES
-from export_producers.deliveries import read_deliveries
+from export_producers.events.deliveries import read_deliveries
 from export_producers.gateway.context import CONTEXT, EXPORT, json_response, query
 from export_producers.gateway.documents.schemas import Deliveries, Timeline, TimelineEntry
 from export_producers.gateway.problems import invalid_parameter

@@ -1,11 +1,13 @@
 """The handlers of what concerns no single export."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
 from export_producers.gateway.callers.principals import allowed_connections, require
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response, query
+from export_producers.gateway.handlers.filters import moment_of
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.reads.stats import DAYS_MAX, empty_hours, summed, too_long
 from export_producers.reads.stats_document import Stats
@@ -14,8 +16,6 @@ from export_worker.contract.durations import BUCKETS_S
 
 STATS_PERIOD = timedelta(days=1)
 """What statistics cover unless a request sets `from`."""
-FIRST_YEAR, LAST_YEAR = 2000, 3000
-"""Times outside of these years are refused, because sums with them can leave the range of `datetime`."""
 
 
 async def overview(request: web.Request) -> web.Response:
@@ -45,7 +45,7 @@ async def stats(request: web.Request) -> web.Response:
         raise invalid_parameter("connection", "must not be empty")
     if parameters.get("step", "hour") != "hour":
         raise invalid_parameter("step", "must be hour")
-    first, last = _period(parameters.get("from"), parameters.get("to"))
+    first, last = _period(parameters)
     if connection is None:
         allowed = allowed_connections(request)
         names = None if allowed is None else sorted(allowed)
@@ -57,22 +57,12 @@ async def stats(request: web.Request) -> web.Response:
     return json_response(Stats(connection=connection, buckets_s=list(BUCKETS_S), hours=hours))
 
 
-def _period(first: str | None, last: str | None) -> tuple[datetime, datetime]:
-    end = datetime.now(UTC) if last is None else _moment("to", last)
-    start = end - STATS_PERIOD if first is None else _moment("from", first)
+def _period(parameters: Mapping[str, str]) -> tuple[datetime, datetime]:
+    end = moment_of(parameters, "to") or datetime.now(UTC)
+    start = moment_of(parameters, "from") or end - STATS_PERIOD
     if start > end or too_long(start, end):
         raise invalid_parameter("from", f"must be before `to`, and at most {DAYS_MAX} days earlier")
     return start, end
-
-
-def _moment(name: str, text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or not FIRST_YEAR <= moment.year <= LAST_YEAR:
-        raise invalid_parameter(name, "must be a date and time such as 2026-11-22T03:00:00Z")
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 ROUTES = [web.get("/v1/overview", overview), web.get("/v1/workers", workers), web.get("/v1/stats", stats)]

@@ -128,8 +128,8 @@ async def test_conditions_and_cursor_select_acts(gateway: GatewaySite) -> None:
 
 
 @pytest.mark.parametrize("name", ["since", "until"])
-@pytest.mark.parametrize("time", ["0001-01-01T00:00:00%2B14:00", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
-async def test_every_time_can_be_asked_for(gateway: GatewaySite, name: str, time: str) -> None:
+@pytest.mark.parametrize("time", ["1970-01-01T00:00:00", "19700101T000000Z", "9999-12-31T23:59:59Z"])
+async def test_far_times_can_be_asked_for(gateway: GatewaySite, name: str, time: str) -> None:
     await gateway.call("POST", "/v1/exports", REQUEST, **by("ci"))
     assert len(await acts(gateway, f"?{name}={time}")) == ((name == "since") is not time.startswith("9"))
 
@@ -140,9 +140,9 @@ async def test_every_time_can_be_asked_for(gateway: GatewaySite, name: str, time
         "cursor=x",
         "cursor=1",
         "cursor=0-0",
-        "since=20261122T030000Z",
+        "since=0001-01-01T00:00:00%2B14:00",
         "since=yesterday",
-        "until=2026-11-22T03:00:00",
+        "until=1969-12-31T23:59:59Z",
         "limit=0",
     ],
 )

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
+from export_producers.bulk import runs
+from export_producers.bulk.documents import BulkRequest, Progress
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.status import Phase
@@ -196,6 +198,7 @@ async def test_operation_that_has_ended_is_helped_only_from_submit(gateway: Gate
         ({"action": "retry", "filter": {"conection": "gio"}}, "filter.conection: unknown field"),
         ({"action": "retry", "expect": -1}, "expect: "),
         ({"action": "retry", "filter": {"q": ""}}, "filter.q: "),
+        ({"action": "retry", "filter": {"until": "9999-12-31T23:59:59-23:59"}}, "filter.until: must be between"),
         ({"action": "retry", "filter": {"export_ids": []}}, "filter.export_ids: "),
     ],
 )
@@ -237,6 +240,21 @@ async def test_run_of_a_limited_caller_concerns_its_connections_only(
         assert set(await phases(opened.site, other)) == {Phase.FAILED}
         acts = (await call("secret-of-all", "GET", "/v1/activity?action=bulk")).json["entries"]
         assert [(act["who"], act["detail"]["count"]) for act in acts] == [("of-gio", "2")], "no dry run is recorded"
+
+
+async def test_one_caller_cannot_use_up_the_runs_of_the_others(
+    gateway: GatewaySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "RUNS_OF_ONE_MAX", 1)
+    await failed(gateway.site, 9)
+    slow = RETRY | {"per_second": 0.1}
+    assert (await gateway.call("POST", "/v1/bulk", slow)).status == 202
+    refused = await gateway.call("POST", "/v1/bulk", slow)
+    assert (refused.status, refused.json["code"]) == (503, "too_many_runs")
+    assert "1 bulk runs of anonymous are open" in refused.json["detail"]
+    now, other = gateway.site.now, runs.Bulks(gateway.site.queue.storage, "another-gateway")
+    progress = Progress(total=0, created_at=now, updated_at=now, by="another caller")
+    assert (await other.add(BulkRequest(action="retry"), progress)).by == "another caller"
 
 
 async def test_unknown_run_is_not_found(gateway: GatewaySite) -> None:

@@ -1,7 +1,7 @@
 """Fields of forms are filled from the catalogs of the platforms, as their simulators list them."""
 
-from export_producers.console.forms import fields_of
-from export_producers.console.picks import PICKS, pick_of, search
+from export_producers.console.request_form.forms import fields_of
+from export_producers.console.request_form.picks import PICKS, pick_of, search
 from export_worker.config import Config
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.credentials import Redactor

@@ -46,7 +46,7 @@ async def test_pause_without_a_body_lasts_until_resume(gateway: GatewaySite) -> 
         ("gioo", {}, 404, "did you mean gio"),
         ("gio", {"until": "2020-01-01T00:00:00Z"}, 422, "until: must be in the future"),
         ("gio", {"until": "2030-01-01T00:00:00"}, 422, "until: "),
-        ("gio", {"until": "9999-12-31T23:59:59-14:00"}, 422, "must be between the years 1 and 9999"),
+        ("gio", {"until": "9999-12-31T23:59:59-23:59"}, 422, "until: must be between the years 1 and 9999"),
         ("gio", {"reason": "r" * 201}, 422, "reason: must have at most 200 characters"),
         ("gio", {"untill": None}, 422, "did you mean until"),
         ("gio", [], 400, "request: must be a JSON object"),

@@ -11,11 +11,12 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console.access import PAGE_HEADERS
 from export_producers.console.app import ROUTES
-from export_producers.console.login import WRONG_KEYS_MAX
+from export_producers.console.visitors.access import PAGE_HEADERS
+from export_producers.console.visitors.login import WRONG_KEYS_MAX
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, name_of
+from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
@@ -141,6 +142,33 @@ async def test_cookie_outside_of_loopback_needs_https(locked: GatewaySite) -> No
     assert (refused.status, "HTTPS" in text(refused)) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"X-Forwarded-Host": "exports.example"}, "__Host-ew"),
+        ({"X-Forwarded-Proto": "https"}, "__Host-ew"),
+        ({"X-Forwarded-Host": "localhost:3000", "X-Forwarded-Proto": "http"}, "ew"),
+    ],
+)
+async def test_cookie_behind_a_proxy_on_this_machine_needs_https_if_its_name_is_public(
+    locked: GatewaySite, headers: dict[str, str], name: str
+) -> None:
+    entered = await locked.call("POST", "/console/login", data={"key": KEY}, headers=headers, allow_redirects=False)
+    assert entered.headers["Set-Cookie"].startswith(f"{name}=")
+    assert ("; Secure" in entered.headers["Set-Cookie"]) == (name == "__Host-ew")
+
+
+async def test_cookie_with_bytes_that_are_no_text_is_no_login(locked: GatewaySite) -> None:
+    sent = b"GET /console/exports HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: ew=\xff\r\n\r\n"
+    assert (await locked.raw(sent)).status == 303
+
+
+async def test_form_after_the_end_of_a_login_leads_to_a_page(locked: GatewaySite) -> None:
+    path = f"/console/exports/{'0' * 32}/cancel"
+    refused = await locked.call("POST", path, data={"token": "x"}, allow_redirects=False)
+    assert (refused.status, refused.headers["Location"]) == (303, "/console/login")
+
+
 @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/console/login", "/v1/exports", ""])
 async def test_login_leads_only_to_pages_of_the_console(locked: GatewaySite, target: str) -> None:
     assert (await log_in(locked, next=target)).headers["Location"] == "/console/"
@@ -185,6 +213,9 @@ async def test_eleventh_wrong_key_of_a_minute_is_refused_unread(locked: GatewayS
 
 # Live pages
 
+BADGES = {"badge-failures", "badge-events", "badge-triggers"}
+"""The numbers of the left bar, which change while any page is open."""
+
 
 async def events(stream: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, dict[str, str]]]:
     """Yields name and data of each event of a stream."""
@@ -205,7 +236,7 @@ async def test_stream_of_a_list_sends_rows_that_have_changed(console: GatewaySit
         assert stream.content_type == "text/event-stream"
         received = events(stream)
         _, first = await anext(received)
-        assert set(first) == {"total", *(f"export-{each}" for each in ids)}
+        assert set(first) == BADGES | {"total", *(f"export-{each}" for each in ids)}
         assert all(html in re.sub(r"\s+", " ", page) for html in [re.sub(r"\s+", " ", first[f"export-{ids[0]}"])])
         await console.site.submit((await console.site.claim())[0])
         changed: dict[str, str] = {}
@@ -221,7 +252,8 @@ async def test_stream_of_an_export_sends_its_state_until_its_end(console: Gatewa
         name, parts = await anext(received)
         assert (name, set(parts)) == (
             "parts",
-            {"state", "part-why", "part-platform", "part-transfer", "part-times", "part-deliveries", "part-timeline"},
+            BADGES
+            | {"state", "part-why", "part-platform", "part-transfer", "part-times", "part-deliveries", "part-timeline"},
         )
         assert "排队中" in parts["state"]
         await console.site.fail(await console.site.one(), PlatformNotFoundError(HOSTILE))
@@ -316,6 +348,7 @@ async def test_key_of_other_connections_sees_nothing_of_an_export(shared: Gatewa
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site", "Origin": "null"},
         {"Origin": "null"},
+        {"Origin": "http://[::1"},
     ],
 )
 async def test_forms_of_other_sites_are_refused(console: GatewaySite, headers: dict[str, str]) -> None:
@@ -328,10 +361,17 @@ async def test_forms_of_other_sites_are_refused(console: GatewaySite, headers: d
     assert (await console.call("POST", path, data=form, headers=own | cookie)).status == 200
 
 
+async def test_page_of_another_site_cannot_hold_a_page_of_the_console(console: GatewaySite) -> None:
+    for mode, status in (("no-cors", 403), ("cors", 403), ("navigate", 200)):
+        headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode}
+        assert (await console.call("GET", "/console/exports", headers=headers)).status == status
+
+
 @pytest.mark.parametrize("form", [{}, {"token": "x"}])
 async def test_form_without_the_token_of_the_visitor_is_refused(console: GatewaySite, form: dict[str, str]) -> None:
     export_id = await console.enqueue()
-    assert (await console.call("POST", f"/console/exports/{export_id}/cancel", data=form)).status == 403
+    for path in (f"/console/exports/{export_id}/cancel", "/console/static/console.css"):
+        assert (await console.call("POST", path, data=form)).status == 403
     assert (await console.site.queue.status(export_id)).phase is Phase.QUEUED
 
 
@@ -393,7 +433,7 @@ async def test_page_of_a_list_reads_redis_twice(console: GatewaySite, redis_url:
 
 
 async def test_list_is_filtered_and_paged_by_its_address(console: GatewaySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_producers.console.exports.PAGE_ROWS", 2)
+    monkeypatch.setattr("export_producers.console.pages.exports.PAGE_ROWS", 2)
     ids = [await console.enqueue()]
     await console.site.submit(await console.site.one())
     ids += [await console.enqueue(), await console.enqueue()]
@@ -406,7 +446,9 @@ async def test_list_is_filtered_and_paged_by_its_address(console: GatewaySite, m
     running = text(await console.call("GET", "/console/exports?phase=running"))
     assert len(re.findall(r'<tr id="export-', running)) == 1
     assert "export-worker list --phase running" in running
-    assert "Nothing matches" in text(await console.call("GET", "/console/exports?phase=failed"))
+    empty = text(await console.call("GET", "/console/exports?phase=failed&since=1h"))
+    assert "Nothing matches phase=failed, since=1h." in empty
+    assert '<a href="/console/exports?phase=failed&amp;since=24h">Widen to 24h</a>' in empty
 
 
 @pytest.mark.parametrize(
@@ -436,7 +478,9 @@ async def test_failures_are_grouped_by_cause_with_advice(console: GatewaySite) -
     assert "Nothing has failed" in text(await console.call("GET", "/console/failures"))
     for message in ("no tag 17", "no tag 18", HOSTILE):
         await console.site.ended(PlatformNotFoundError(message))
+    console.now_s[0] += FAILURES_KEPT_S
     page = text(await console.call("GET", "/console/failures"))
+    assert page.count('<svg class="spark"') == 2
     assert re.findall(r"✕ (\d+)</span>", page) == ["2", "1"]
     assert "Exports that failed: 3" in page
     assert "<script>" not in page

@@ -72,7 +72,7 @@ async def test_operators_see_all_acts_and_viewers_their_own(console: GatewaySite
 
 
 async def test_filters_and_cursor_are_in_the_address(console: GatewaySite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_producers.console.activity.PAGE_ROWS", 2)
+    monkeypatch.setattr("export_producers.console.pages.activity.PAGE_ROWS", 2)
     first = await page(console, "operator", "?who=&since=24h")
     assert len(people(first)) == 2
     (older,) = re.findall(r'href="([^"]+)" rel="next"', first)

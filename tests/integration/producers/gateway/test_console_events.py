@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console.sessions import form_token
+from export_producers.console.visitors.sessions import form_token
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_producers.triggers.configured import ConfiguredTrigger

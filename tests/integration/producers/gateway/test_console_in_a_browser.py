@@ -146,7 +146,8 @@ async def test_open_pages_follow_their_exports(console: GatewaySite, driver: Chr
         link = driver.find_element(By.CSS_SELECTOR, "tbody th a")
         link.send_keys("")
         assert driver.switch_to.active_element == link
-        shown(driver, "#live", "Live.")
+        shown(driver, "#live", "live")
+        assert not driver.find_element(By.ID, "made").is_displayed()
         fail()
         shown(driver, "tbody .phase", "failed")
         assert driver.execute_script("return window.isSamePage")

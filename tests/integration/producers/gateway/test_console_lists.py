@@ -42,7 +42,7 @@ async def test_pages_show_how_many_need_attention_in_their_frame(console: Gatewa
     assert "<title>(3) Failures" in failures
     exports = text(await console.call("GET", "/console/exports"))
     assert "<title>Exports" in exports
-    assert 'Failures <b class="badge">3</b>' in exports
+    assert re.search('Failures +<b class="badge" id="badge-failures">3</b>', exports)
     # The numbers are those of the first page: no further call.
     found = await commands_during(redis_url, console.call("GET", "/console/exports?kind=none"))
     assert found == ["EVALSHA"]
@@ -61,6 +61,7 @@ async def test_chips_count_exports_by_phase_if_the_overview_knows_the_numbers(co
 async def test_list_says_that_a_connection_is_paused_and_what_is_usual(console: GatewaySite) -> None:
     site = console.site
     await site.redis.lpush(site.keys.durations("gio", "growingio.tag_users"), 40_000, 42_000)
+    await site.redis.hset(site.keys.limits, mapping={"gio": "1"})
     await site.running()
     await site.enqueue()
     until = (datetime.now(UTC) + timedelta(minutes=6)).isoformat()
@@ -68,6 +69,7 @@ async def test_list_says_that_a_connection_is_paused_and_what_is_usual(console: 
     page = text(await console.call("GET", "/console/exports"))
     assert "paused by an operator, resumes in 5 min" in page
     assert "usually 4" in page
+    assert "no free slot (1 of 1 in use)" in page
 
 
 async def test_export_shows_its_usual_duration_its_due_time_and_its_files(console: GatewaySite) -> None:
@@ -78,6 +80,9 @@ async def test_export_shows_its_usual_duration_its_due_time_and_its_files(consol
     assert "Timeline as JSON" in page
     await site.redis.lpush(site.keys.durations("gio", "growingio.tag_users"), 40_000, 90_000)
     export_id = await site.running()
+    assert "is due" not in text(await console.call("GET", f"/console/exports/{export_id}"))  # it is due now
+    claimed = await site.one()
+    await site.commit(claimed, site.pending(claimed, draw=1.0))
     page = text(await console.call("GET", f"/console/exports/{export_id}"))
     assert "Half of such exports take at most" in page
     assert '<svg class="strip"' in page

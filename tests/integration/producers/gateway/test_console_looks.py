@@ -7,6 +7,7 @@ import pytest
 from arq.connections import ArqRedis
 from selenium.webdriver import Chrome
 
+from export_worker.errors import PlatformNotFoundError
 from support import browser
 from support.console_world import fill
 from support.gateway_site import open_gateway
@@ -17,12 +18,14 @@ BEYOND_PAGES = ("/console/exports?connection=none", "/console/nothing", "/consol
 """An empty list, a page that does not exist, and an error."""
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("lang", "theme"), [("en", "light"), ("zh", "dark")])
 async def test_every_page_is_accessible_and_fits_a_narrow_screen(
     arq_redis: ArqRedis, redis_url: str, namespace: str, driver: Chrome, pictures: Path, lang: str, theme: str
 ) -> None:
     async with open_gateway(arq_redis, redis_url, namespace, connections=("gio", "ta")) as console:
+        await console.site.enqueue()
+        await console.site.fail(await console.site.one(), PlatformNotFoundError("a cause of its own"))
         world = await fill(console.site)
 
         def look() -> None:
@@ -30,7 +33,9 @@ async def test_every_page_is_accessible_and_fits_a_narrow_screen(
                 driver.get(f"{console.url}{path}{'&' if '?' in path else '?'}lang={lang}&theme={theme}")
                 name = f"{lang}-{theme}{world.named(path)}"
                 browser.picture(driver, pictures, name)
-                assert browser.accessibility_findings(driver) == [], path
+                for each in (theme, "dark" if theme == "light" else "light"):
+                    driver.execute_script("document.documentElement.dataset.theme = arguments[0]", each)
+                    assert browser.accessibility_findings(driver) == [], (path, each)
                 browser.resize(driver, NARROW)
                 assert browser.parts_beyond_the_window(driver) == [], path
                 browser.picture(driver, pictures, f"{name}-narrow")

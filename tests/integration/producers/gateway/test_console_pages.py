@@ -5,7 +5,6 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 from itertools import product
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,17 +13,17 @@ import pytest
 from arq.connections import ArqRedis
 from yarl import URL
 
-from export_producers.console.access import PAGE_HEADERS
-from export_producers.console.preferences import CHOICES
-from export_producers.console.sessions import form_token
+from export_producers.console.visitors.access import PAGE_HEADERS
+from export_producers.console.visitors.sessions import form_token
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.calls import PAGES, Call, Reach
 from export_producers.gateway.options import NamedKey
 from export_producers.triggers.configured import ConfiguredTrigger
 from export_worker.contract.printable import BIDI_CONTROLS
 from export_worker.contract.status import Phase
+from support.console_crawl import Page, crawl, visit
 from support.console_world import CONNECTION, HOSTILE, TRIGGER, World, fill
-from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
+from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_site import MANY
 
 OTHER = "ta"
@@ -35,35 +34,6 @@ KEYS = (
 COOKIE = "a-cookie-of-the-visitor"
 FORMS = [row for row in PAGES if row.startswith("POST ") and row.rpartition("/")[2] not in {"login", "logout"}]
 LOOKS = [row for row in PAGES if row.startswith("GET ") and row != "GET /console/login"]
-PREFERENCES = "|".join(CHOICES)
-LINKS_MAX = 400
-"""Addresses that a crawl visits at most, so that links that never end are found."""
-
-
-class Page(HTMLParser):
-    """What a page has: the attributes of its elements, the texts of headings, and its links."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """See `HTMLParser`."""
-        self.tags.append((tag, dict(attrs)))
-
-    def count(self, tag: str) -> int:
-        """Returns how many elements of a name there are."""
-        return sum(name == tag for name, _ in self.tags)
-
-    def values(self, tag: str, name: str) -> list[str]:
-        """Returns the values of an attribute."""
-        return [str(found[name]) for each, found in self.tags if each == tag and found.get(name)]
-
-    @property
-    def links(self) -> list[str]:
-        """The addresses of other pages of the console and of the API."""
-        return [link for link in self.values("a", "href") if link.startswith(("/console/", "/v1/"))]
 
 
 async def catalog(connection: str, resource: str, project: str | None) -> list[dict[str, Any]]:
@@ -97,31 +67,6 @@ async def shared(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncIt
 def by(name: str) -> dict[str, str]:
     """Returns the headers of a visitor with a key, whose forms carry the token of `COOKIE`."""
     return {"Authorization": f"Bearer secret-of-{name}", "Cookie": f"ew={COOKIE}"}
-
-
-async def visit(console: GatewaySite, path: str, **more: object) -> Response:
-    """Returns a page. A stream is not read to its end."""
-    if "/live/" not in path:
-        return await console.call("GET", path, **more)
-    async with console.client.get(console.url + path, **more) as found:  # type: ignore[arg-type]
-        return Response(found.status, found.headers, await found.content.readany())
-
-
-async def crawl(console: GatewaySite, paths: list[str], language: str) -> AsyncIterator[tuple[str, Response]]:
-    """Yields each page that the paths and the links of the pages lead to, without other pages of the same list."""
-    seen: set[str] = set()
-    waiting = [*paths]
-    while waiting:
-        path = waiting.pop(0)
-        place = urlsplit(path)
-        if f"{place.path}?{sorted(place.query.split('&'))}" in seen or re.search(f"[?&]({PREFERENCES})=", path):
-            continue
-        seen.add(f"{place.path}?{sorted(place.query.split('&'))}")
-        assert len(seen) <= LINKS_MAX, path
-        response = await visit(console, path, headers={"Accept-Language": language})
-        yield path, response
-        if response.headers["Content-Type"].startswith("text/html"):
-            waiting += Page(response.body.decode()).links
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -220,6 +165,10 @@ async def test_form_without_the_token_or_from_another_site_changes_nothing(
     path = world.path(row.removeprefix("POST "))
     response = await shared.call("POST", path, data=form, headers=by("admin") | headers, allow_redirects=False)
     assert response.status == 403, response.body
+    # Links for another language or theme lead to the page that has the form.
+    (link,) = re.findall(r'href="([^"?]+)[?]lang=zh"', response.body.decode())
+    assert path.startswith(link)
+    assert (link == "/console/") is (row in {"POST /console/bulk", "POST /console/sinks/{}/test"})
     read = await shared.call("GET", path, headers=by("admin"), allow_redirects=False)
     assert read.status in {404, 405} or f"GET {row.removeprefix('POST ')}" in PAGES
 

@@ -45,6 +45,8 @@ async def test_operator_finds_the_export_of_an_order_and_reads_why_it_waits(
         assert day.order_42 in driver.current_url
         shown(driver, "#part-why", "gio-nightly")
         shown(driver, "#part-why", "slot")
+        # It is due, and waits for something that has no time.
+        assert "is due" not in driver.find_element(By.ID, "part-why").text
         browser.picture(driver, pictures, "console-export")
 
     await drive(journey)

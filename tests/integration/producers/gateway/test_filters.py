@@ -73,6 +73,7 @@ async def test_search_that_stops_says_until_when_it_has_searched(gateway: Gatewa
         ("since=yesterday", "since: must be a date and time (2026-11-22T03:00:00Z) or a time ago (30m, 6h, 2d)"),
         ("until=999999999d", "until: must be a date and time"),
         ("since=0001-01-01T00:00:00%2B14:00", "since: must be a date and time"),
+        ("since=1969-12-31T23:59:59Z", "since: must be a date and time"),
         (f"q={'x' * 513}", "q: must have at most 512 characters"),
         ("requested_by=a&requested_by=b", "requested_by: is given twice"),
         ("conection=gio", "query: unknown parameter 'conection'; did you mean connection?"),

@@ -79,7 +79,7 @@ async def test_trace_headers_of_the_request_are_stored_with_the_export(gateway: 
         ),
         (
             "/v1/exports?phase=failled",
-            "phase: must be one of queued, running, transferring, succeeded, failed, cancelled; did you",
+            "phase: must be one of open, queued, running, transferring, succeeded, failed, cancelled; did you",
         ),
         ("/v1/exports?limit=many", "limit: must be a whole number from 1 to 1000"),
         ("/v1/catalog/gio/tag", "unknown resource; did you mean tags?; the resources are projects, tags, "),

@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.console.live import AGEING_S
+from export_producers.console import live
+from export_producers.console.live import AGEING_S, INTERVAL_S, LivePage
 from export_worker.contract.status import Progress
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_monitor import commands_during
@@ -107,16 +108,21 @@ class AllTabs:
             await each.__aexit__(None, None, None)
 
 
+def rows_of(parts: Parts) -> set[str]:
+    """Returns the parts of the list itself. Every page also has the numbers of the left bar."""
+    return {name for name in parts if not name.startswith("badge-")}
+
+
 async def test_row_that_leaves_the_filter_changes_in_place_and_a_new_one_is_counted(console: GatewaySite) -> None:
     export_id = await console.site.enqueue()
     async with tab(console, "exports?phase=queued") as events:
-        assert set(await anext(events)) == {"total", f"export-{export_id}"}
+        assert rows_of(await anext(events)) == {"total", f"export-{export_id}"}
         await console.site.submit(await console.site.one())
         assert "running" in await part(events, f"export-{export_id}", "after 0 poll(s)")
         added = await console.site.enqueue()
         assert await part(events, f"export-{added}") == ""
         async with tab(console, "exports?phase=queued") as later:
-            assert set(await anext(later)) == {"total", f"export-{added}"}
+            assert rows_of(await anext(later)) == {"total", f"export-{added}"}
 
 
 async def test_progress_of_a_transfer_reaches_the_list_its_page_and_the_stream_of_changes(console: GatewaySite) -> None:
@@ -137,3 +143,21 @@ async def test_progress_of_a_transfer_reaches_the_list_its_page_and_the_stream_o
             async for line in stream.content:
                 if line.startswith(b"data: ") and export_id.encode() in line:
                     break
+
+
+async def test_pages_with_reads_of_their_own_take_turns(console: GatewaySite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "TURNS_MAX", 1)
+    order = {"action": "retry", "filter": {"phase": "failed"}, "dry_run": False}
+    bulk_id = (await console.call("POST", "/v1/bulk", order)).json["bulk_id"]
+    reads: list[int] = []
+    read_again = LivePage._read_again
+
+    async def counted(page: LivePage) -> None:
+        reads.append(id(page))
+        await read_again(page)
+
+    async with AllTabs(console, ["connections/gio", "connections/other", f"bulk/{bulk_id}"]):
+        monkeypatch.setattr(LivePage, "_read_again", counted)
+        await asyncio.sleep(4.5 * INTERVAL_S)
+    assert len(set(reads)) == 3, "each of them has its turn"
+    assert 3 <= len(reads) <= 5, "one in a second"

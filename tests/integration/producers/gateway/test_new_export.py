@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 from arq.connections import ArqRedis
+from yarl import URL
 
-from export_producers.console.forms import fields_of, texts_of
+from export_producers.console.request_form.forms import fields_of, texts_of
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.dry_run import Preview, without_nulls
@@ -245,7 +246,8 @@ async def test_commands_of_a_check_request_the_same_export(
     page = page_of(await sent(console, form, do="check"))
     texts = [each.text for each in page.all("pre")]
     assert len(texts) == 4
-    proxied = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "exports.example"}
+    cookie = console.client.cookie_jar.filter_cookies(URL(console.url))["ew"].value
+    proxied = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "exports.example", "Cookie": f"__Host-ew={cookie}"}
     response = await console.call("POST", "/console/new", data=form | {"do": "check"}, headers=proxied)
     assert "curl -sS https://exports.example/v1/exports" in response.body.decode()
     assert json.loads(texts[0]) == request
@@ -396,10 +398,11 @@ async def test_oversized_form_is_refused_unread(console: GatewaySite) -> None:
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
-        ("application/x-www-form-urlencoded; charset=none", b"token=x"),
+        *((f"application/x-www-form-urlencoded; charset={name}", b"token=+2AA-") for name in ("none", "utf-7", "idna")),
         ("application/x-www-form-urlencoded", b"\xff=1"),
         ("multipart/form-data", b"token=x"),
         ("multipart/form-data; boundary=x", b"token=x"),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\nk\r\n--x--\r\n'),
     ],
 )
 async def test_form_that_cannot_be_decoded_is_refused(

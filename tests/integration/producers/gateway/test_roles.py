@@ -1,5 +1,7 @@
 """Who may make which call: named keys with roles and connections, people behind a proxy, and the shares of callers."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import ip_network
@@ -15,7 +17,7 @@ from export_producers.gateway.callers.auth import RateLimit
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.callers.proxy import ProxyOptions
 from export_producers.gateway.calls import CALLS, Call, Reach, name_of
-from export_producers.gateway.context import stream_shares
+from export_producers.gateway.context import ASKING_MAX, stream_shares
 from export_producers.gateway.options import NamedKey
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, Response, open_gateway
 from support.redis_site import MANY, REFUSED
@@ -74,7 +76,7 @@ def test_every_route_has_a_row_in_the_table_of_calls() -> None:
 
 def path_of(template: str, export_id: str, connection: str) -> str:
     """Returns a path of a route. A parameter without a known value gets a text that nothing has."""
-    values = {"export_id": export_id, "connection": connection, "resource": "tags"}
+    values = {"export_id": export_id, "event_id": f"{export_id}.1", "connection": connection, "resource": "tags"}
     if template.startswith("/v1/connections/"):
         values["name"] = connection
     parts = template.split("/")
@@ -161,6 +163,24 @@ async def test_unknown_connection_is_answered_as_one_of_others(gateway: GatewayS
     assert b"ta" not in answers[0].json["detail"].encode()
 
 
+@pytest.mark.parametrize(
+    "call", ["GET /v1/connections/gone", "POST /v1/connections/gone/pause", "GET /v1/catalog/gone/tags"]
+)
+async def test_missing_connection_of_a_key_is_answered_without_the_names_of_others(
+    arq_redis: ArqRedis, redis_url: str, namespace: str, call: str
+) -> None:
+    key = NamedKey("oncall", "secret-of-oncall", Role.OPERATOR, frozenset({"gio", "gone"}))
+    options = replace(OPTIONS, keys=(key,))
+    names = ("gio", "third")
+
+    async def catalog(*_: str | None) -> list[dict[str, Any]]:
+        pytest.fail("the platform is asked")
+
+    async with open_gateway(arq_redis, redis_url, namespace, options, catalog, connections=names) as gateway:
+        missing = await gateway.call(*call.split(" "), **by("oncall"))  # type: ignore[arg-type]
+        assert (missing.status, "third" in missing.json["detail"]) == (404, False)
+
+
 async def test_wrong_platform_is_answered_without_the_names_of_other_connections(gateway: GatewaySite) -> None:
     request = {"connection": "gio", "export": {"kind": "sensorsdata.user_group_users", "group_id": 1}}
     for path in ("/v1/exports", "/v1/exports?dry_run=1"):
@@ -205,6 +225,10 @@ async def test_searches_and_failures_have_only_exports_of_the_connections_of_the
     assert [[each["export_id"] for each in response.json["exports"]] for response in found] == [
         *([ids["gio"]], [], [], [], [ids["gio"]])
     ]
+    shared = {"export": REQUEST["export"], "connection": "ta", "idempotency_key": "order=42"}
+    await gateway.site.queue.enqueue(json.dumps(shared))
+    hidden = await gateway.call("GET", "/v1/exports?q=order%3D42", **by("viewer-of-gio"))
+    assert [each["export_id"] for each in hidden.json["exports"]] == [ids["gio"]], "a key of others hides it"
     owned = await gateway.call("GET", "/v1/exports?q=daily-ta&requested_by=admin", **by("admin"))
     assert [each["export_id"] for each in owned.json["exports"]] == [ids["ta"]]
     failures = await gateway.call("GET", "/v1/failures", **by("viewer-of-gio"))
@@ -316,6 +340,31 @@ async def test_one_key_cannot_use_up_the_streams_of_another(
             stream.close()
 
 
+async def test_one_key_cannot_ask_platforms_without_a_limit(
+    arq_redis: ArqRedis, redis_url: str, namespace: str
+) -> None:
+    answered = asyncio.Event()
+
+    async def catalog(*_: str | None) -> list[dict[str, Any]]:
+        await answered.wait()
+        return []
+
+    async with open_gateway(arq_redis, redis_url, namespace, replace(OPTIONS, keys=KEYS[:2]), catalog) as gateway:
+
+        async def ask(key: str) -> int:
+            return (await gateway.call("GET", "/v1/catalog/gio/tags", **by(key))).status
+
+        async with asyncio.TaskGroup() as group:
+            first = [group.create_task(ask("viewer")) for _ in range(ASKING_MAX + 1)]
+            done, _ = await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            other = group.create_task(ask("service"))
+            await asyncio.sleep(0)
+            answered.set()
+        assert [each.result() for each in done] == [429]
+        assert sorted(each.result() for each in first) == [200] * ASKING_MAX + [429]
+        assert (other.result(), await ask("viewer")) == (200, 200)
+
+
 @pytest.mark.parametrize(
     ("max_streams", "callers", "shares"), [(1000, 1, (1000, 100)), (1000, 3, (333, 33)), (2, 5, (1, 1))]
 )
@@ -342,10 +391,12 @@ async def test_proxy_names_the_user_and_the_groups(gateway: GatewaySite) -> None
         assert (await gateway.call("GET", "/v1/me", headers=headers)).status == 401
 
 
-async def test_two_names_of_a_user_are_refused(gateway: GatewaySite) -> None:
+async def test_two_names_of_a_user_or_two_lists_of_groups_are_refused(gateway: GatewaySite) -> None:
     head = b"GET /v1/me HTTP/1.1\r\nHost: g\r\nConnection: close\r\nX-Forwarded-Groups: sre\r\n"
     assert (await gateway.raw(head + b"X-Forwarded-User: ann\r\n\r\n")).status == 200
     assert (await gateway.raw(head + b"X-Forwarded-User: ann\r\nX-Forwarded-User: root\r\n\r\n")).status == 401
+    groups = b"X-Forwarded-Groups: data\r\n"
+    assert (await gateway.raw(head + groups + b"X-Forwarded-User: ann\r\n\r\n")).status == 401
 
 
 async def test_headers_from_an_address_that_is_no_proxy_are_ignored(
@@ -358,6 +409,17 @@ async def test_headers_from_an_address_that_is_no_proxy_are_ignored(
             assert (await gateway.call("GET", path, headers=headers)).status == 401
 
 
+async def test_wrong_keys_behind_the_proxy_are_counted_for_each_of_its_clients(gateway: GatewaySite) -> None:
+    async def log_in(key: str, client: str) -> int:
+        headers = {"X-Forwarded-For": f"192.0.2.1, {client}"}
+        form = {"key": key}
+        answer = await gateway.call("POST", "/console/login", data=form, headers=headers, allow_redirects=False)
+        return answer.status
+
+    assert [await log_in("wrong", "203.0.113.7") for _ in range(11)] == [401] * 10 + [429]
+    assert await log_in("secret-of-admin", "203.0.113.8") == 303
+
+
 async def test_key_counts_more_than_the_user_of_the_proxy(gateway: GatewaySite) -> None:
     person = {"X-Forwarded-User": "ann", "X-Forwarded-Groups": "data"}
     both = person | {"Authorization": "Bearer secret-of-admin"}
@@ -367,7 +429,12 @@ async def test_key_counts_more_than_the_user_of_the_proxy(gateway: GatewaySite) 
 
 
 PERSON = {"X-Forwarded-User": "ann", "X-Forwarded-Groups": "sre"}
-FOREIGN = [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
+FOREIGN = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "http://[::1"},
+]
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
@@ -378,6 +445,10 @@ async def test_page_of_another_site_cannot_act_with_the_login_at_the_proxy(
     assert (refused.status, refused.json["code"]) == (403, "forbidden")
     by_key = await gateway.call("POST", "/v1/exports", REQUEST, headers=by("service")["headers"] | foreign)
     assert by_key.status == 202
+    read = await gateway.call("GET", "/v1/me", headers=PERSON | foreign | {"Sec-Fetch-Mode": "no-cors"})
+    assert read.status == (403 if "Sec-Fetch-Site" in foreign else 200)
+    linked = PERSON | foreign | {"Sec-Fetch-Mode": "navigate"}
+    assert (await gateway.call("GET", "/v1/me", headers=linked)).status == 200
     own = {"Origin": "https://exports.example", "X-Forwarded-Host": "exports.example", "Sec-Fetch-Site": "same-origin"}
     assert (await gateway.call("POST", "/v1/exports", REQUEST, headers=PERSON | own)).status == 202
 

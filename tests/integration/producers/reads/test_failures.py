@@ -8,6 +8,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers import ExportFilter
+from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.reads import failures
 from export_producers.reads.failures import read_failures
 from export_producers.reads.failures_document import Failures
@@ -56,6 +57,8 @@ async def test_failures_are_grouped_by_cause_the_most_frequent_first(queue_site:
     ended = [(await queue_site.queue.status(export_id)).finished_at for export_id in stopped]
     assert [second.first_at, second.last_at] == ended
     assert (found.total, found.searched_until, found.groups_left_out) == (10, None, 0)
+    assert found.counted_since == first.first_at
+    assert (sum(first.counts), first.counts[0] > 0, len(first.counts)) == (7, True, 24)
 
 
 async def test_failures_are_filtered(queue_site: QueueSite) -> None:
@@ -79,7 +82,7 @@ async def test_no_more_than_the_newest_failures_are_read(
     assert (found.groups[0].count, found.total) == (4, 7)
     assert found.searched_until is not None
     commands = await commands_during(redis_url, read_failures(queue_site.queue, ExportFilter()))
-    assert commands == ["EVALSHA", *["LRANGE", "HMGET"] * 2] * 2
+    assert commands == ["EVALSHA"] * 2
 
 
 async def test_failures_over_http_have_the_filters_of_a_listing(gateway: GatewaySite) -> None:
@@ -93,6 +96,22 @@ async def test_failures_over_http_have_the_filters_of_a_listing(gateway: Gateway
     assert (await gateway.call("GET", "/v1/failures?until=1h")).json["groups"] == []
     for wrong in ("phase=failed", "since=soon", "x=1"):
         assert (await gateway.call("GET", f"/v1/failures?{wrong}")).status == 400
+
+
+async def test_failures_are_read_once_in_some_seconds_for_each_filter(gateway: GatewaySite, redis_url: str) -> None:
+    await failed(gateway.site, PlatformNotFoundError("no tag 121"))
+
+    async def ask() -> list[int]:
+        paths = ("/v1/failures", "/console/failures", "/v1/failures?since=24h", "/v1/failures?connection=gio")
+        answers = [await gateway.call("GET", path) for path in paths]
+        return [len(answer.json["groups"]) for answer in answers if answer.headers["Content-Type"].endswith("/json")]
+
+    await gateway.call("GET", "/console/failures?since=1h")
+    commands = await commands_during(redis_url, ask())
+    assert commands.count("EVALSHA") == 2, "one read for each filter"
+    await failed(gateway.site, OperationFailedError("stopped"))
+    gateway.now_s[0] += FAILURES_KEPT_S
+    assert await ask() == [2, 2, 2]
 
 
 async def test_only_the_largest_groups_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,8 @@ async def test_stats_without_a_connection_sum_up_all(gateway: GatewaySite) -> No
         ("from=yesterday", "from"),
         ("to=2026-13-01", "to"),
         ("to=0001-01-01T00:00:00Z", "to"),
+        ("to=1969-12-31", "to"),
+        ("from=15d", "from"),
         ("to=9999-12-31T23:59:59-14:00", "to"),
         ("from=2026-11-01T00:00:00Z&to=2026-11-30T00:00:00Z", "from"),
         ("from=2026-11-02T00:00:00Z&to=2026-11-01T00:00:00Z", "from"),

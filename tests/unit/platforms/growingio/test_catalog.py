@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from export_worker.credentials import Redactor
 from export_worker.errors import InvalidRequestError, PlatformMalformedError
+from export_worker.platforms.growingio.entities import Entity, segment_id
 from support.drivers import GRAPHQL, growingio_driver, root_field
 from support.scripted_server import ScriptedServer, json_replied
 
@@ -62,3 +64,25 @@ async def test_catalog_response_of_other_shape_raises_malformed(items: Any) -> N
         server.on(GRAPHQL, json_replied({"data": {"projects": items}}))
         with pytest.raises(PlatformMalformedError):
             await gio.catalog("projects", None)
+
+
+@pytest.mark.parametrize(
+    ("items", "outcome"),
+    [
+        ([("a", "vip"), ("a", "vip"), ("b", "new")], "resolved to a"),
+        ([("a", "vip"), ("b", "vip")], "has 2 segments of this name; pass one id as segment_id: a, b"),
+        ([("", "vip"), (None, "vip"), ("c", "vips")], "has no segment 'vip'; did you mean vips?"),
+        ([("a", "vi\x1bp")], "has no segment 'vip'; did you mean vi"),
+        ([(f"id{number}", "vip") for number in range(5000)], "has 5000 segments of this name; pass one id"),
+    ],
+    ids=["listed-twice", "two", "without-id", "control-characters", "thousands"],
+)
+def test_name_of_a_segment_is_resolved_only_if_one_segment_has_it(items: list[tuple[Any, str]], outcome: str) -> None:
+    entity, listed = Entity("segments", "p", "name", "vip"), [{"id": one, "name": name} for one, name in items]
+    try:
+        found = f"resolved to {segment_id(entity, listed, Redactor())}"
+    except InvalidRequestError as error:
+        found = str(error)
+        assert len(found) < 600
+        assert found.isprintable()
+    assert outcome in found

@@ -11,6 +11,7 @@ from export_worker.contract.request import GrowingioTagUsers
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.observations import Pending
+from export_worker.platforms import registry
 from export_worker.platforms.growingio.driver import GrowingioDriver
 from export_worker.platforms.registry import build_driver, installed_platforms
 from export_worker.platforms.settings import ConnectionSettings
@@ -51,6 +52,7 @@ def test_driver_of_other_package_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[export_worker.platforms]\nelsewhere = no_such_module_here:Driver\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(registry, "_points", registry._points.__wrapped__)  # a process keeps what it has found
     assert "elsewhere" in installed_platforms()
     assert refusal(platform="elsewhere", token=CANARY).endswith("the driver of elsewhere needs no_such_module_here")
 

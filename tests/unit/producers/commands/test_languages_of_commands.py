@@ -19,6 +19,7 @@ from export_worker.cli import cli
 from export_worker.contract.status import Phase, Status
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
+COUNTED = ("counted_since", "counted_until")
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 SPOKEN = ("enqueue", "status", "list", "failures", "overview", "watch", "explain")
 """The commands that print texts which the console has, too."""
@@ -128,6 +129,7 @@ def test_failures_have_what_to_do_in_the_language() -> None:
             "code": "platform_refused",
             "message": "no tag",
             "count": 3,
+            "counts": [3],
             "hopeless": 3,
             "retryable": False,
             "first_at": NOW,
@@ -135,7 +137,9 @@ def test_failures_have_what_to_do_in_the_language() -> None:
             "export_ids": ["e1"],
         }
     )
-    found = Failures.model_validate({"groups": [group], "groups_left_out": 0, "total": 3, "searched_until": None})
+    found = Failures.model_validate(
+        {"groups": [group], "groups_left_out": 0, "total": 3, "searched_until": None} | dict.fromkeys(COUNTED, NOW)
+    )
     first, second, third = listing.failure_lines(found, "zh")
     assert (first.strip(), third.strip()) == (
         "3 个 platform_refused\uff0c连接 gio\uff0c步骤 submit\uff1agrowingio.tag_users",

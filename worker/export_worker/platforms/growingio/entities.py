@@ -73,13 +73,14 @@ def segment_id(entity: Entity, items: Sequence[Mapping[str, Any]], redactor: Red
         InvalidRequestError: No segment has this name, or several have.
     """
     named = [item.get("id") for item in items if item.get("name") == entity.value]
-    ids = [text for item_id in named if (text := storable_text(item_id, NAME_MAX_CHARS))]
+    # A listing that changes between two pages may have a segment twice.
+    ids = list(dict.fromkeys(text for item_id in named if (text := storable_text(item_id, NAME_MAX_CHARS))))
     if len(ids) == 1:
         return ids[0]
     where = f"project {entity.project} has"
     if ids:
         message = f"{where} {len(ids)} segments of this name; pass one id as segment_id: {', '.join(ids)}"
     else:
-        names = [name for item in items if isinstance(name := item.get("name"), str)]
+        names = [name for item in items if isinstance(name := item.get("name"), str) and name != entity.value]
         message = f"{where} no segment {entity.value!r}{did_you_mean(entity.value, names)}"
     raise InvalidRequestError([FieldProblem("export.segment_name", one_line(message, redactor))])

@@ -1,0 +1,171 @@
+"""The page Events: which events sinks have not taken, one event, and what can be done about them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from export_producers.console.frame import page, parts
+from export_producers.console.live import Parts, stream
+from export_producers.console.pages.event_views import CLASSES, SYMBOLS, event_rows
+from export_producers.console.views import address, command, json_lines
+from export_producers.console.visitors.access import see_other
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
+from export_producers.events.listing import STATES, export_of
+from export_producers.gateway.context import CONTEXT, query
+from export_producers.gateway.documents.act_schemas import DeliverOrder
+from export_producers.gateway.handlers.events import (
+    EVENT_ID,
+    deliver_all,
+    deliver_one,
+    event_page,
+    one_event,
+    test_sink,
+)
+from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.languages import text
+from export_producers.moments import FORMS, since
+from export_producers.reads.overview_document import SinkOverview
+from export_worker.contract.event import TEST_PREFIX
+from export_worker.errors import ErrorCode
+
+PATH = "/console/events"
+EXPORTS_PATH = "/console/exports"
+PAGE_ROWS = 50
+COMMANDS = {"pending": "pending", "given_up": "undelivered"}
+"""The command that lists the events in a state."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRow:
+    """A sink of events.
+
+    Args:
+        age: Of the last events that it took, 95 % were at most so old.
+        pending_url: Where its pending events are listed.
+        given_up_url: Where the events are listed that were given up for it.
+    """
+
+    name: str
+    overview: SinkOverview
+    age: timedelta | None
+    pending_url: str
+    given_up_url: str
+
+
+def sink_rows(sinks: Mapping[str, SinkOverview]) -> list[SinkRow]:
+    """Returns what the page shows of sinks. Pure."""
+    return [
+        SinkRow(
+            name=name,
+            overview=each,
+            age=None if each.age_p95_s is None else timedelta(seconds=each.age_p95_s),
+            pending_url=address(PATH, {"sink": name}),
+            given_up_url=address(PATH, {"sink": name, "state": "given_up"}),
+        )
+        for name, each in sinks.items()
+    ]
+
+
+async def show(request: web.Request) -> web.Response:
+    """Shows the sinks, and one page of events in one state."""
+    given = query(request, "sink", "state", "cursor", "done", "count", *CHOICES)
+    wanted = {name: given[name] for name in ("sink", "state", "cursor") if given.get(name)}
+    found = await event_page(request, wanted, PAGE_ROWS)
+    overview = await request.app[CONTEXT].overview.get()
+    state, sink = wanted.get("state", "pending"), wanted.get("sink")
+    count = given.get("count", "")
+    return page(
+        request,
+        "events",
+        title="events.title",
+        sinks=sink_rows(overview.sinks),
+        rows=event_rows(found.deliveries),
+        total=found.total,
+        state=state,
+        sink=sink,
+        tabs=[(each, SYMBOLS[each], CLASSES[each], address(PATH, {"sink": sink, "state": each})) for each in STATES],
+        all_url=address(PATH, {"state": state}),
+        older=None if found.cursor is None else address(PATH, wanted | {"cursor": found.cursor}),
+        first=address(PATH, {"sink": sink, "state": state}) if "cursor" in wanted else None,
+        delivering=count if given.get("done") == "delivering_many" and count.isdecimal() else None,
+        command=command("events", COMMANDS[state], *(["--sink", sink] if sink else [])) if state in COMMANDS else None,
+        json_url=address("/v1/events", wanted | {"limit": str(PAGE_ROWS)}),
+    )
+
+
+async def show_one(request: web.Request) -> web.Response:
+    """Shows one event, and how far each sink has it."""
+    event_id = request.match_info["event_id"]
+    query(request, "done", *CHOICES)
+    try:
+        found = await one_event(request)
+    except ProblemError:
+        detail = text(preferences_of(request).lang, "events.gone")
+        return page(request, "error", status=404, title="gone.title", detail=detail, code=ErrorCode.NOT_FOUND)
+    is_test = event_id.startswith(TEST_PREFIX)
+    return page(
+        request,
+        "event",
+        title="event.title",
+        titled={"id": event_id[:12]},
+        event=found.event,
+        deliveries=event_rows(found.deliveries),
+        event_lines=json_lines(found.event.model_dump(mode="json")),
+        export_url=None if is_test else f"{EXPORTS_PATH}/{export_of(event_id)}",
+        live_url=f"/console/live/events/{event_id}",
+        command=None if is_test else command("events", "deliver", event_id),
+        json_url=f"/v1/events/{event_id}",
+    )
+
+
+async def live_one(request: web.Request) -> web.StreamResponse:
+    """Follows the deliveries of one event."""
+    query(request, *CHOICES)
+    language = preferences_of(request).lang
+
+    async def read() -> Parts:
+        found = await one_event(request)
+        return parts(language, "event", {"deliveries": event_rows(found.deliveries)})
+
+    page_key = ("event", request.match_info["event_id"], language)
+    return await stream(request, page_key, read, takes_turns=True)
+
+
+async def deliver(request: web.Request) -> web.Response:
+    """Delivers one event now."""
+    event_id, back = request.match_info["event_id"], (await request.post()).get("back")
+    await deliver_one(request)
+    path = f"{EXPORTS_PATH}/{export_of(event_id)}" if back == "export" else f"{PATH}/{event_id}"
+    return see_other(f"{path}?done=delivering")
+
+
+async def deliver_many(request: web.Request) -> web.Response:
+    """Delivers the events that were given up since a time."""
+    form = await request.post()
+    sink = str(form.get("sink", "")) or None
+    try:
+        moment = since(str(form.get("since", "")).strip(), datetime.now(UTC))
+    except ValueError:
+        raise invalid_parameter("since", f"must be {FORMS}") from None
+    done = await deliver_all(request, DeliverOrder(since=moment, sink=sink))
+    shown = {"sink": sink, "state": "given_up", "done": "delivering_many", "count": str(done.delivering)}
+    return see_other(address(PATH, shown))
+
+
+async def test(request: web.Request) -> web.Response:
+    """Sends a test event to a sink, and shows what became of it."""
+    result = await test_sink(request)
+    return see_other(f"{PATH}/{result.event_id}?done=tested")
+
+
+EVENT = f"/events/{EVENT_ID}"
+ROUTES = [
+    web.get("/events", show),
+    web.post("/events/deliver", deliver_many),
+    web.get(EVENT, show_one),
+    web.get(f"/live{EVENT}", live_one, allow_head=False),
+    web.post(f"{EVENT}/deliver", deliver),
+    web.post("/sinks/{sink}/test", test),
+]

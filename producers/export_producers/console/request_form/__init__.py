@@ -1,0 +1,1 @@
+"""The page New export: a form for each kind of export, made from its JSON Schema."""

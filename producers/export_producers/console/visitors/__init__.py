@@ -1,0 +1,1 @@
+"""Who looks at the console: logins, sessions, rights, and preferences."""

@@ -1,0 +1,84 @@
+"""Delivers completion events now: one event, or those that were given up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from export_producers.events.given_up import index_given_up
+from export_producers.events.listing import Position, Which, visible
+from export_producers.storage import Storage
+from export_worker.contract.event import TEST_PREFIX
+from export_worker.contract.model import epoch_ms
+from export_worker.redis.replay import Replay, Replayed
+
+DELIVER_MAX = 1000
+"""Events of each sink that one call delivers."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUpDelivered:
+    """What became of the events that were given up.
+
+    Args:
+        delivering: How many are delivered now.
+        expired: How many are not kept any more, or are pending already.
+        has_more: Whether more were given up in the same time.
+    """
+
+    delivering: int
+    expired: int
+    has_more: bool
+
+
+async def deliver_now(storage: Storage, sinks: Sequence[str], event_id: str) -> Replayed | None:
+    """Delivers one event now, to those of the sinks that its request names. Needs three round trips.
+
+    Returns:
+        The event; None if it is not kept, is a test event, or none of the sinks gets it.
+    """
+    if event_id.startswith(TEST_PREFIX):
+        return None
+    now = await storage.now()
+    async with storage.calls():
+        return await Replay(storage.client, storage.keys, sinks).deliver(event_id, now)
+
+
+async def deliver_given_up(storage: Storage, which: Which, since: datetime) -> GivenUpDelivered:
+    """Delivers the events that were given up since a moment, each to the sink for which it was given up.
+
+    Needs five round trips, and one more if the caller may not see every connection.
+
+    Args:
+        which: The sinks, and the connections that the caller may see.
+    """
+    sinks, now = list(which.types), await storage.now()
+    await index_given_up(storage, sinks)
+    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
+        for sink in sinks:
+            index = storage.keys.given_up(sink)
+            pipe.zrangebyscore(index, epoch_ms(since), "+inf", start=0, num=DELIVER_MAX + 1, withscores=True)
+        answers = await pipe.execute()
+    found = [
+        Position(int(score), sink, event_id.decode())
+        for sink, entries in zip(sinks, answers, strict=True)
+        for event_id, score in entries[:DELIVER_MAX]
+    ]
+    chosen = await visible(storage, which.allowed, found)
+    kept = await _deliverable(storage, chosen)
+    async with storage.calls():
+        outboxes = {sink: [each.event_id for each in kept if each.sink == sink] for sink in sinks}
+        await Replay(storage.client, storage.keys, sinks).put(outboxes, now)
+    has_more = any(len(entries) > DELIVER_MAX for entries in answers)
+    return GivenUpDelivered(len(kept), len(chosen) - len(kept), has_more)
+
+
+async def _deliverable(storage: Storage, chosen: Sequence[Position]) -> list[Position]:
+    """Returns the events that are kept, and that do not wait for a delivery already."""
+    if not chosen:
+        return []
+    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
+        for each in chosen:
+            pipe.exists(storage.keys.event(each.event_id))
+            pipe.zscore(storage.keys.outbox(each.sink), each.event_id)
+        found = iter(await pipe.execute())
+    return [each for each, kept, due in zip(chosen, found, found, strict=True) if kept and due is None]
