@@ -5,9 +5,10 @@ must not take a page down that also shows all others.
 """
 
 from datetime import UTC, datetime
-from json import loads
 from math import isfinite
 from typing import Any
+
+from pydantic_core import from_json
 
 
 def count_of(stored: object) -> int:
@@ -39,8 +40,8 @@ def moment_of(stored: object) -> datetime | None:
 def json_object(text: bytes | str) -> dict[str, Any] | None:
     """Returns a JSON object; None if the text is none."""
     try:
-        found = loads(text)
-    except (ValueError, RecursionError):
+        found = from_json(text)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

@@ -256,8 +256,8 @@ def read_status(
         beside["progress"] = Progress.model_validate_json(progress)
     if stored and read.phase is Phase.TRANSFERRING:
         beside["objects"] = [StoredObject.model_validate_json(item) for item in stored]
-    if request is not None:
-        beside["request"] = json_object(request)
+    if request is not None and (asked := json_object(request)) is not None:
+        beside["request"] = asked
     if requested_by is not None:
         beside["requested_by"] = requested_by.decode(errors="replace")
     return read.model_copy(update=beside) if beside else read

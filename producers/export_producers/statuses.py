@@ -12,10 +12,10 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import IdempotencyConflictError
 
-RECORD_FIELDS = ("status", "progress", "request", "requested_by")
-"""The fields of a record that a status is read from."""
 _log = logging.getLogger(__name__)
 
+RECORD_FIELDS = ("status", "progress", "request", "requested_by")
+"""The fields of a record that a status is read from."""
 TIMELINE_READ_MAX = 1000
 """Transitions that are read. Workers keep fewer."""
 

@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from arq.connections import ArqRedis
+from pydantic import ValidationError
 
+from export_producers.bulk.runs import Bulks
+from export_worker.contract.slowness import in_seconds
 from export_worker.contract.status import Phase
 from support.console_world import CONNECTION, SINK, TRIGGER, World, fill
 from support.gateway_site import GatewaySite, open_gateway
@@ -69,3 +72,18 @@ async def test_damaged_record_takes_no_page_down(console: GatewaySite, value: by
     listed = (await console.call("GET", "/v1/exports")).json["exports"]
     assert {each["export_id"] for each in listed} == set(world.exports.values()) - {world.exports[Phase.RUNNING]}
     assert "All is well" not in (await console.call("GET", "/console/")).body.decode()
+
+
+async def test_bulk_run_of_another_version_stays_free_for_a_gateway_of_that_version(console: GatewaySite) -> None:
+    storage, bulk_id = console.site.queue.storage, "f" * 32
+    stored = {"order": '{"action":"dance"}', "progress": "{}"}
+    await console.site.redis.hset(storage.keys.bulk(bulk_id), mapping=stored)
+    with pytest.raises(ValidationError):
+        await Bulks(storage, "g1").claim(bulk_id)
+    left = await console.site.redis.hgetall(storage.keys.bulk(bulk_id))
+    assert {name.decode(): value.decode() for name, value in left.items()} == stored
+
+
+def test_damaged_duration_is_left_out() -> None:
+    """A worker reads the durations of a kind with each claim."""
+    assert in_seconds([b"1500", b"", GARBAGE, b"-1", b"9" * 400, "2000", 62_000]) == [1.5, 2.0, 62.0]
