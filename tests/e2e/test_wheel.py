@@ -52,6 +52,7 @@ stream = "of-the-wheel"
 group = "export-worker"
 
 [gateway]
+requests_per_second = 10000
 port = 0
 
 [gateway.keys.admin]
