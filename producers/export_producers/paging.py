@@ -9,8 +9,8 @@ from arq.connections import ArqRedis
 
 from export_producers.filters import ExportFilter
 from export_producers.lua import script
-from export_producers.records import Page, Position, read_status
-from export_producers.statuses import RECORD_FIELDS, read_statuses
+from export_producers.records import RECORD_FIELDS, Page, Position, read_status
+from export_producers.statuses import read_statuses
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase, Status
 from export_worker.redis.scripts import Script
@@ -119,10 +119,7 @@ class Listing:
 def _statuses_of(values: Sequence[bytes | None]) -> list[Status | None]:
     """Returns the status of each export whose fields a script answered with."""
     records = zip(*[iter(values)] * len(RECORD_FIELDS), strict=True)
-    return [
-        None if status is None else read_status(status, progress, (), request, requested_by)
-        for status, progress, request, requested_by in records
-    ]
+    return [None if record[0] is None else read_status(record) for record in records]
 
 
 def merged(finds: Sequence[Found], limit: int) -> Found:

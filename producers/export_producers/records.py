@@ -27,6 +27,9 @@ MESSAGE_TTL_MS = 90 * 86_400_000
 longer than any deadline. A worker that ends the export sets the exact time, but a worker of version 0.1 does not know
 the key."""
 
+RECORD_FIELDS = ("status", "progress", "request", "requested_by", "trace")
+"""The fields of a record that a status is read from."""
+
 Start = Literal["submit", "poll", "transfer"]
 """The step from which an export restarts."""
 
@@ -207,7 +210,7 @@ class Restart:
             "wake": keys.wake("control"),
             "error": facets_of(before.phase, before.connection, before.kind, before.error).get("error"),
             "step": str(self.step),
-            "status": self.after.model_dump_json(exclude={"request", "requested_by"}),
+            "status": self.after.model_dump_json(exclude={"request", "requested_by", "trace_id"}),
             "phase": self.after.phase,
             "connection": before.connection,
             "kind": before.kind,
@@ -235,22 +238,21 @@ def first_status(request: ExportRequest, export_id: str, now: datetime) -> Statu
     )
 
 
-def read_status(
-    status: bytes,
-    progress: bytes | None,
-    stored: Sequence[bytes] = (),
-    request: bytes | None = None,
-    requested_by: bytes | None = None,
-) -> Status:
+def read_status(record: Sequence[bytes | None], stored: Sequence[bytes] = ()) -> Status:
     """Returns the status of a record.
 
+    A transfer writes its progress to a separate field, which is newer. The stored status does not repeat the request,
+    who requested the export, and the trace.
+
     Args:
-        progress: A transfer writes its progress to a separate field, which is newer.
+        record: The values of `RECORD_FIELDS`.
         stored: The files that a transfer of many files has stored; see `Keys.stored`.
-        request: The request of the record. The stored status does not repeat it.
-        requested_by: Who requested the export. The stored status does not have it either.
+
+    Raises:
+        ValueError: The status or the progress of a transfer cannot be read.
     """
-    read = Status.model_validate_json(status)
+    status, progress, request, requested_by, trace = record
+    read = Status.model_validate_json(status or b"")
     beside: dict[str, Any] = {}
     if progress is not None:
         beside["progress"] = Progress.model_validate_json(progress)
@@ -260,6 +262,8 @@ def read_status(
         beside["request"] = asked
     if requested_by is not None:
         beside["requested_by"] = requested_by.decode(errors="replace")
+    if trace is not None and (context := TraceContext.read(trace)) is not None:
+        beside["trace_id"] = context.trace_id
     return read.model_copy(update=beside) if beside else read
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from export_producers.records import Offer, differing_fields, read_status
+from export_producers.records import RECORD_FIELDS, Offer, differing_fields, read_status
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
@@ -14,8 +14,6 @@ from export_worker.errors import IdempotencyConflictError
 
 _log = logging.getLogger(__name__)
 
-RECORD_FIELDS = ("status", "progress", "request", "requested_by")
-"""The fields of a record that a status is read from."""
 TIMELINE_READ_MAX = 1000
 """Transitions that are read. Workers keep fewer."""
 
@@ -38,9 +36,8 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
 
 
 def _readable(export_id: str, record: Sequence[bytes | None], stored: Sequence[bytes]) -> Status | None:
-    status, progress, *beside = record
     try:
-        return read_status(status or b"", progress, stored, *beside)
+        return read_status(record, stored)
     except ValueError as error:
         _log.warning("the record of export %s cannot be read (%s)", export_id, type(error).__name__)
         return None

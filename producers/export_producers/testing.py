@@ -133,7 +133,8 @@ class InMemoryExportQueue(Closing):
             return Accepted(export_id=first.status.export_id, phase=first.status.phase, deduplicated=True)
         status = first_status(checked, uuid4().hex, self._tick())
         document = checked.model_dump(mode="json", exclude_none=True)
-        status = status.model_copy(update={"request": document, "requested_by": LIBRARY})
+        beside = {"request": document, "requested_by": LIBRARY, "trace_id": None if trace is None else trace.trace_id}
+        status = status.model_copy(update=beside)
         record = _Record(checked, status, self._then.popleft() if self._then else self._otherwise, trace)
         self._records[status.export_id] = record
         _note(record, "accepted")

@@ -151,6 +151,8 @@ class QueueSuite:
         plain = await subject.queue.enqueue(request_of())
         assert isinstance(many, Accepted)
         assert [await subject.trace(one.export_id) for one in (traced, many, plain)] == [TRACE, TRACE, None]
+        statuses = [await subject.queue.status(one.export_id) for one in (traced, many, plain)]
+        assert [status.trace_id for status in statuses] == [TRACE.trace_id, TRACE.trace_id, None]
 
     async def test_wait_reports_changes_and_returns_the_final_status(self, subject: Subject) -> None:
         accepted = await subject.queue.enqueue(request_of())

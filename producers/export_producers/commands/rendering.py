@@ -264,6 +264,7 @@ def _facts(status: Status, now: datetime, language: Language) -> Iterator[tuple[
     yield "kind", text(language, "label.kind_of", kind=status.kind, connection=status.connection)
     yield from ((name.replace(" ", "_"), fact) for name, fact in asked(status))
     yield "requested_by", status.requested_by
+    yield "trace", status.trace_id
     phase = (phase_name(status.phase, language), STYLE[status.phase])
     yield "phase", Text.assemble(phase, f"  {activity(status, language)}")
     yield "operation", status.operation_id

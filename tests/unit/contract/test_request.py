@@ -619,6 +619,7 @@ SAMPLE_STATUS: dict[str, Any] = {
     "metadata": {"order": "42"},
     "request": {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "k"}},
     "requested_by": "library",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     "eta": {"p50": 4.0, "p95": 12.5, "samples": 20},
 }
 
@@ -639,7 +640,8 @@ def test_status_of_a_newer_worker_is_read_without_its_unknown_fields() -> None:
 
 
 def test_status_of_an_older_worker_has_neither_request_nor_eta() -> None:
-    older = {name: value for name, value in SAMPLE_STATUS.items() if name not in {"request", "requested_by", "eta"}}
+    newer = {"request", "requested_by", "trace_id", "eta"}
+    older = {name: value for name, value in SAMPLE_STATUS.items() if name not in newer}
     assert json.loads(Status.model_validate_json(json.dumps(older)).model_dump_json()) == older
 
 

@@ -174,6 +174,9 @@ class Status(_Report):
     requested_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
     """Who requested the export: the name of a key or user of the HTTP API, `trigger:NAME`, `cli:USER`, `library`, or
     the name that a service gives itself. Missing if an earlier version accepted the export."""
+    trace_id: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    """The id of the trace to which the request belongs, 32 hex digits (W3C Trace Context). Missing if the request had
+    none, and in events, which have `traceparent`."""
     eta: Annotated[Eta | None, Field(exclude_if=_is_none)] = None
     """How long such exports usually take on the platform. Missing in listings and events, and if none is known."""
 

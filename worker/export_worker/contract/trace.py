@@ -45,3 +45,16 @@ class TraceContext(Model):
             except ValidationError:
                 continue
         return None
+
+    @classmethod
+    def read(cls, stored: bytes) -> Self | None:
+        """Reads the context of a record; None if it cannot be read, so that the export continues without one."""
+        try:
+            return cls.model_validate_json(stored)
+        except ValidationError:
+            return None
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the trace: 32 hex digits."""
+        return self.traceparent.split("-")[1]

@@ -222,7 +222,5 @@ def _readable(text: str | None) -> str | None:
 
 def _traceparent(trace: str) -> str:
     """Returns the producer's traceparent. If there is none, or it cannot be read, the export runs without a trace."""
-    try:
-        return TraceContext.model_validate_json(original_bytes(trace)).traceparent if trace else ""
-    except ValidationError:
-        return ""
+    context = TraceContext.read(original_bytes(trace)) if trace else None
+    return "" if context is None else context.traceparent

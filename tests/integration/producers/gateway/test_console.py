@@ -19,11 +19,12 @@ from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.status import Phase
+from export_worker.contract.trace import TraceContext
 from export_worker.errors import PlatformNotFoundError
 from support import secret_canaries
 from support.gateway_site import OPTIONS, GatewaySite, Response, open_gateway
 from support.redis_monitor import commands_during
-from support.redis_site import REFUSED
+from support.redis_site import REFUSED, request_of
 
 KEY = secret_canaries.GATEWAY_KEY
 ONCALL = NamedKey("oncall", KEY, Role.OPERATOR, None)
@@ -502,6 +503,17 @@ async def test_export_is_cancelled_and_retried_with_its_buttons(console: Gateway
         "POST", f"/console/exports/{export_id}/retry", data=form | {"from": "submit"}, headers=cookie
     )
     assert (retried.status, "only an ended export can be retried" in text(retried)) == (409, True)
+
+
+async def test_export_shows_the_id_of_its_trace_if_its_record_has_one(console: GatewaySite) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    trace = TraceContext(traceparent=f"00-{trace_id}-00f067aa0ba902b7-01")
+    export_id = (await console.site.queue.enqueue(request_of(), trace=trace)).export_id
+    path, shown = f"/console/exports/{export_id}", f'<code class="copied" tabindex="0">{trace_id}</code>'
+    assert shown in text(await console.call("GET", path))
+    await console.site.redis.hset(console.site.keys.export(export_id), "trace", "{")
+    damaged = await console.call("GET", path)
+    assert (damaged.status, "Trace id" in text(damaged)) == (200, False)
 
 
 async def test_failed_export_can_be_retried(console: GatewaySite) -> None:

@@ -68,6 +68,11 @@ async def test_trace_headers_of_the_request_are_stored_with_the_export(gateway: 
     response = await gateway.call("POST", "/v1/exports", REQUEST, headers={"traceparent": parent, "tracestate": "a=b"})
     record = await gateway.site.record(response.json["export_id"])
     assert json.loads(record["trace"]) == {"traceparent": parent, "tracestate": "a=b"}
+    assert (await gateway.call("GET", response.headers["Location"])).json["trace_id"] == parent[3:35]
+    gateway.site.catch_up()
+    await gateway.site.fail(await gateway.site.one(), REFUSED)
+    listed = await gateway.call("GET", "/v1/exports?phase=failed")
+    assert [each["trace_id"] for each in listed.json["exports"]] == [parent[3:35]]
 
 
 @pytest.mark.parametrize(

@@ -98,11 +98,12 @@ REQUEST = {
 
 def test_details_show_what_the_export_asks_for_and_ages_beside_times() -> None:
     due = NOW + timedelta(minutes=3)
-    text = shown(rendering.details(status(request=REQUEST, due_at=due), NOW + timedelta(hours=2)), 120)
+    found = status(request=REQUEST, due_at=due, trace_id="4bf92f35")
+    text = shown(rendering.details(found, NOW + timedelta(hours=2)), 120)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "asks for project_id = p, segment_key = vip, properties = a, b" in lines
     assert "output charset = UTF-8" in lines
-    assert {"key order-42", "deadline 7200 s", "sinks stream"} <= set(lines)
+    assert {"key order-42", "deadline 7200 s", "sinks stream", "trace id 4bf92f35"} <= set(lines)
     assert "created 2026-11-22T03:00:00.000Z (2 h ago)" in lines
     assert "due 2026-11-22T03:03:00.000Z (1 h ago)" in lines
 
