@@ -9,6 +9,11 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 OPEN = "open"
 """Selects the exports that have not ended, in place of a phase."""
 
+State = Literal["waiting", "slow"]
+"""What open exports are selected by besides their phase: they wait for a slot of their connection, or they are on their
+platform for longer than 95 % of the last ones of their connection and kind were."""
+STATES: tuple[State, ...] = ("waiting", "slow")
+
 LIST_MAX = 1000
 """Statuses that one call reads, so that a listing needs bounded memory."""
 DEAD_LETTERS_MAX = 50

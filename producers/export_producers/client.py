@@ -252,6 +252,7 @@ class ExportQueue(Closing):
         """Returns one page of a listing. Exports that are accepted later do not shift the next pages.
 
         A page reads 5,000 entries of an index at most. It can have fewer exports than `limit` and still have a cursor.
+        A state in the filter needs one more round trip.
 
         Args:
             phase: Only exports in this phase, whatever phase `where` has.
@@ -264,8 +265,9 @@ class ExportQueue(Closing):
         """
         position = None if cursor is None else decode_cursor(cursor)
         where = where if phase is None else replace(where, phase=phase)
+        overview = None if where.state is None else await self.reads.overview()
         async with translate_redis_errors(self._url):
-            return await self._listing.page(where, max(1, min(limit, LIST_MAX)), position)
+            return await self._listing.page(where, max(1, min(limit, LIST_MAX)), position, overview)
 
     async def values_in_use(self, facet: Facet) -> list[str]:
         """Returns the connections, kinds, requesters or error codes of the stored exports, sorted."""

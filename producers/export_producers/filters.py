@@ -5,11 +5,16 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from export_producers.choices import State
 from export_worker.contract.facets import UNKNOWN, Facet, facets_of
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase, Status
 
 OPEN_PHASES = tuple(phase for phase in Phase if not phase.terminal)
+PHASES_OF_STATE: dict[State | None, tuple[Phase, ...]] = {
+    "waiting": (Phase.QUEUED, Phase.RUNNING),  # an export that is retried from its poll needs a slot as well
+    "slow": (Phase.RUNNING,),
+}
 _ID = re.compile("[0-9A-Za-z-]{8,64}")
 """An export's id, or the beginning of one. Fewer characters would be the beginning of many."""
 
@@ -21,6 +26,7 @@ class ExportFilter:
     Args:
         phase: The current phase.
         is_open: The export has not ended.
+        state: The export waits for a slot of its connection, or is slower than usual.
         connection: The connection.
         connections: The export is of one of these connections.
         kind: The kind, e.g. `growingio.segment_users`.
@@ -35,6 +41,7 @@ class ExportFilter:
 
     phase: Phase | None = None
     is_open: bool = False
+    state: State | None = None
     connection: str | None = None
     connections: frozenset[str] | None = None
     kind: str | None = None
@@ -48,9 +55,10 @@ class ExportFilter:
     @property
     def of_each_phase(self) -> tuple["ExportFilter", ...]:
         """The filters, each of one index of a phase at most, whose exports together meet these conditions."""
-        if not self.is_open or self.phase is not None:
+        if self.phase is not None or not (self.is_open or self.state):
             return (self,)
-        return tuple(replace(self, phase=phase, is_open=False) for phase in OPEN_PHASES)
+        phases = PHASES_OF_STATE.get(self.state, OPEN_PHASES)
+        return tuple(replace(self, phase=phase, is_open=False) for phase in phases)
 
     @property
     def facets(self) -> dict[Facet, str]:
@@ -98,11 +106,12 @@ class ExportFilter:
         return [json.dumps(text, ensure_ascii=False) for text in (self.search, value) if text]
 
     def matches(self, status: Status) -> bool:
-        """Returns whether an export meets all conditions."""
+        """Returns whether an export meets all conditions. Its status does not say whether it waits or is slow."""
         facets = facets_of_status(status)
         return (
             self.phase in {None, status.phase}
             and not (self.is_open and status.phase.terminal)
+            and status.phase in PHASES_OF_STATE.get(self.state, Phase)
             and (self.connections is None or status.connection in self.connections)
             and all(facets.get(facet) == value for facet, value in self.facets.items())
             and (self.since is None or epoch_ms(status.created_at) >= epoch_ms(self.since))

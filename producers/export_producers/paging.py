@@ -9,7 +9,9 @@ from arq.connections import ArqRedis
 
 from export_producers.filters import ExportFilter
 from export_producers.lua import script
+from export_producers.reads.overview_document import Overview
 from export_producers.records import RECORD_FIELDS, Page, Position, read_status
+from export_producers.states import state_arguments
 from export_producers.statuses import read_statuses
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase, Status
@@ -63,7 +65,9 @@ class Listing:
         self._keys = keys
         self._script = Script(redis, script("list"))
 
-    async def page(self, where: ExportFilter, limit: int, after: Position | None) -> Page:
+    async def page(
+        self, where: ExportFilter, limit: int, after: Position | None, overview: Overview | None = None
+    ) -> Page:
         """Returns up to `limit` exports after a position.
 
         Exports that the filter names by their ids are one page, and need one round trip. Open exports need three calls
@@ -71,17 +75,18 @@ class Listing:
 
         Args:
             after: The position from the cursor of the previous page; None for the first page.
+            overview: What says which exports wait and which are slow, if the filter has a state.
         """
-        if where.export_ids is not None:
+        if where.export_ids is not None and where.state is None:
             return await self._named(where, where.export_ids)
-        finds = await asyncio.gather(*(self._find(each, limit, after) for each in where.of_each_phase))
+        finds = await asyncio.gather(*(self._find(each, limit, after, overview) for each in where.of_each_phase))
         found = merged(finds, limit)
         statuses = found.statuses or await read_statuses(
             self._redis, self._keys, [position.export_id for position in found.positions]
         )
         return page_of(found, statuses, where, limit)
 
-    async def _find(self, where: ExportFilter, limit: int, after: Position | None) -> Found:
+    async def _find(self, where: ExportFilter, limit: int, after: Position | None, overview: Overview | None) -> Found:
         """Finds exports of one phase at most, with one round trip."""
         keys, phase = self._keys, where.indexed_phase
         has_ended = where.phase is not None and where.phase.terminal
@@ -104,6 +109,7 @@ class Listing:
                 "sought_key": None if where.search is None else keys.dedupe(where.search),
                 "sought_texts": where.sought_texts,
                 "large_bytes": LARGE_RECORD_BYTES,
+                **({} if overview is None else state_arguments(where, overview)),
                 # Ended exports have everything in their records. An open one may have a list of files beside it.
                 "fields": RECORD_FIELDS if has_ended else None,
             },

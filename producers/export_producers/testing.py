@@ -177,11 +177,12 @@ class InMemoryExportQueue(Closing):
         *,
         where: ExportFilter = EVERY_EXPORT,
     ) -> Page:
-        """See `ExportQueue.page`."""
+        """See `ExportQueue.page`. No export waits for a slot or is slow: there is no platform."""
         where = where if phase is None else replace(where, phase=phase)
         limit = max(1, min(limit, LIST_MAX))
         after = None if cursor is None else decode_cursor(cursor).created_ms
         every = [record.status for record in reversed(self._records.values()) if where.matches(record.status)]
+        every = every if where.state is None else []
         matching = [status for status in every if after is None or epoch_ms(status.created_at) < after]
         page = matching[:limit]
         more = len(matching) > limit

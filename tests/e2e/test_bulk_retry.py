@@ -97,7 +97,7 @@ async def test_list_is_filtered_by_error_connection_kind_and_time(failures: Fail
     assert none.stdout == "no exports with error auth_failed of connection other\n"
 
 
-async def test_list_is_filtered_by_requester_end_of_time_and_search(failures: Failures, tmp_path: Path) -> None:
+async def test_list_is_filtered_by_requester_end_of_time_search_and_state(failures: Failures, tmp_path: Path) -> None:
     request = tmp_path / "request.json"
     request.write_text(request_of(metadata={"order": "42"}).model_dump_json(exclude_none=True))
     enqueued = await failures.run("enqueue", str(request), "--json")
@@ -115,6 +115,11 @@ async def test_list_is_filtered_by_requester_end_of_time_and_search(failures: Fa
     ):
         ran = await failures.run("list", *options, "--json")
         assert [each["export_id"] for each in json.loads(ran.stdout)] == expected
+    keys = failures.records.keys
+    await failures.records.redis.zadd(keys.parked("gio"), {keys.job_id(by_library, 0): 1})
+    waiting = await failures.run("list", "--state", "waiting", "--json")
+    assert [each["export_id"] for each in json.loads(waiting.stdout)] == [by_library]
+    assert (await failures.run("list", "--state", "slow")).stdout == "no exports in state slow\n"
     unknown = await failures.run("list", "--requested-by", "libary")
     assert (unknown.status, "unknown requester 'libary'; did you mean library?" in unknown.stderr) == (2, True)
     shown = (await failures.run("status", by_command)).stdout

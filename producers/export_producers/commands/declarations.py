@@ -2,7 +2,7 @@
 
 import click
 
-from export_producers.choices import LIST_MAX, OPEN
+from export_producers.choices import LIST_MAX, OPEN, STATES
 from export_producers.commands import completion, options
 from export_producers.commands.options import RATE, SECONDS, TEXT
 from export_producers.commands.running import runs
@@ -52,6 +52,11 @@ def status() -> None:
     "--phase",
     type=options.Choice([OPEN, *(phase.value for phase in Phase)]),
     help="Only exports in this phase, or open ones.",
+)
+@click.option(
+    "--state",
+    type=options.Choice(STATES),
+    help="Only open exports that wait for a slot, or that run for longer than 95 % of the last ones of their kind did.",
 )
 @options.filters
 @options.more_filters

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from export_producers.choices import LIST_MAX, OPEN, Language
+from export_producers.choices import LIST_MAX, OPEN, Language, State
 from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue
@@ -30,6 +30,7 @@ def list_(
     open_queue: OpenQueue,
     *,
     phase: str | None,
+    state: State | None,
     code: str | None,
     connection: str | None,
     kind: str | None,
@@ -47,6 +48,7 @@ def list_(
     where = ExportFilter(
         phase=Phase(phase) if phase and phase != OPEN else None,
         is_open=phase == OPEN,
+        state=state,
         connection=connection,
         kind=kind,
         requested_by=requested_by,
@@ -174,6 +176,7 @@ def described(where: ExportFilter) -> str:
     """Returns the conditions of a filter as text that follows "exports"."""
     conditions = (
         ("in phase", OPEN if where.is_open else where.phase),
+        ("in state", where.state),
         ("with error", where.error),
         ("of connection", where.connection),
         ("of kind", where.kind),

@@ -22,6 +22,10 @@
 --   sought_id            or the id of the export begins with this text (missing: with none). An export with this id is
 --                        the only result, if it exists
 --   sought_key           the key of the idempotency key that is sought; its export is the only result, if it exists
+--   state                the export waits for a slot of its connection (`waiting`), or has one for longer than usual
+--                        (`slow`). Missing: it may or may not
+--   paused               connection -> true: those whose parked exports wait for an operator
+--   slow_since           connection -> kind -> the time (ms): an export that has its slot since an earlier one is slow
 --   fields               the fields of the record of each export that the answer has as well (missing: none). The page
 --                        ends early when they have too many bytes, as a search does
 -- Answer: a list. First a JSON object, then the fields of each export that was found
@@ -130,7 +134,7 @@ local function answer_with(document)
   return answer
 end
 
-local named = args.sought_texts and not args.after_ms and named_export()
+local named = args.sought_texts and not args.after_ms and not args.state and named_export()
 if named then
   if args.fields then
     add_fields(named[1])
@@ -142,7 +146,7 @@ local size = put_smallest_first()
 
 -- Returns how many exports match, or nil if counting them would take too long.
 local function total_of()
-  if #indexes > 1 or unsure or texts or (of_connections and indexes[1] ~= created) then
+  if #indexes > 1 or unsure or texts or args.state or (of_connections and indexes[1] ~= created) then
     return nil
   end
   local total = of_connections and 0 or size
@@ -192,13 +196,29 @@ local function may_be_sought(id)
   return false
 end
 
+-- Whether an export is in the state that is sought, if one is.
+local function is_in_state(id)
+  if not args.state then
+    return true
+  end
+  local record = redis.call('HMGET', args.prefix .. 'export:' .. id, 'connection', 'kind', 'step')
+  local connection, kind, step = record[1] or '', record[2] or '', record[3] or '0'
+  if args.state == 'waiting' then
+    local job = args.prefix .. id .. ':' .. step
+    return not args.paused[connection] and redis.call('ZSCORE', args.prefix .. 'parked:' .. connection, job)
+  end
+  local slow_since = (args.slow_since[connection] or {})[kind]
+  local since_ms = slow_since and redis.call('ZSCORE', args.prefix .. 'slots:' .. connection, id)
+  return since_ms and tonumber(since_ms) < slow_since
+end
+
 -- Reads a piece of the index. Returns the position from which the next page continues, or nil.
 local function read_piece(piece)
   for position = 1, #piece, 2 do
     local entry = {piece[position], piece[position + 1]}
     if is_after(entry[1], entry[2]) then
       examined = examined + 1
-      if is_in_all(entry[1]) and may_be_sought(entry[1]) then
+      if is_in_all(entry[1]) and is_in_state(entry[1]) and may_be_sought(entry[1]) then
         if #found == limit then
           return found[limit]
         end
@@ -215,7 +235,7 @@ local function read_piece(piece)
   return nil
 end
 
-local step = (#indexes > 1 or of_connections or texts) and 500 or limit + 1
+local step = (#indexes > 1 or of_connections or texts or args.state) and 500 or limit + 1
 local highest, offset, next_position = args.after_ms or args.first, 0, nil
 repeat
   local piece = redis.call('ZREVRANGEBYSCORE', indexes[1], highest, args.last, 'WITHSCORES', 'LIMIT', offset, step)

@@ -75,6 +75,8 @@ class Wish:
         ids = () if text["all"] else tuple(dict.fromkeys(str(each) for each in given.getall("id", ())))
         if not ids and not text["all"]:
             raise invalid_parameter("id", "select exports first, or all that match")
+        if text["state"] and not ids:
+            raise invalid_parameter("state", "is no condition of such an action; select exports by hand")
         if text["from"] and text["from"] not in STARTS:
             raise invalid_parameter("from", f"must be one of {', '.join(STARTS)}")
         where = export_filter(text, None)

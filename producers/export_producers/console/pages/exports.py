@@ -8,7 +8,7 @@ from itertools import pairwise
 from aiohttp import web
 
 from export_producers.bulk.orders import Action
-from export_producers.choices import OPEN
+from export_producers.choices import OPEN, STATES
 from export_producers.console.frame import page, rendered
 from export_producers.console.live import LIVE_PAGES, Parts, stream
 from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
@@ -104,7 +104,7 @@ class Query:
 async def show_list(request: web.Request) -> web.Response:
     """Shows one page of exports, newest first, or the only export that a search finds.
 
-    Two round trips, one for the login, and one in ten seconds for the overview of all pages.
+    Two round trips, three with a state, one for the login, and one in ten seconds for the overview of all pages.
     """
     queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
     allowed = allowed_connections(request)
@@ -128,9 +128,10 @@ async def show_list(request: web.Request) -> web.Response:
             "kind": kind_names(),
             "error": sorted(ErrorCode),
             "since": SINCE,
+            "state": STATES,
         },
         may_act=request[VISITOR].may_act,
-        actions=actions(wanted.values.get("phase")),
+        actions=actions(wanted.values.get("phase") or (OPEN if "state" in wanted.values else None)),
         total=found.total,
         searched_until=found.searched_until,
         live_url=wanted.live_url,
@@ -158,7 +159,13 @@ async def live_list(request: web.Request) -> web.StreamResponse:
 def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
     """Returns the views that every visitor has: the keys of their names, and their filters. Pure."""
     mine = [("exports.mine", {"requested_by": principal.name})] if principal.kind != "anonymous" else []
-    return [("exports.open", {"phase": OPEN}), ("exports.failed_today", {"phase": "failed", "since": "24h"}), *mine]
+    return [
+        ("exports.open", {"phase": OPEN}),
+        ("exports.failed_today", {"phase": "failed", "since": "24h"}),
+        ("exports.slow", {"state": "slow"}),
+        ("exports.waiting", {"state": "waiting"}),
+        *mine,
+    ]
 
 
 def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:

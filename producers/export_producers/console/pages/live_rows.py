@@ -63,6 +63,7 @@ class LiveRows:
         phase = Phase.FAILED if where.error is not None else where.phase
         filtered = ChangeFilter(where.connections, where.connection, where.kind)
         is_new = change.was is None if phase is None else phase == change.phase != change.was
+        is_new = is_new and self.where.state is None  # a change does not say who waits or is slow
         return self.cursor is None and is_new and filtered.matches(change)
 
     def _enters(self, status: Status) -> bool:

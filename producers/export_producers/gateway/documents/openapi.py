@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, OPEN, RESOURCES
+from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, OPEN, RESOURCES, STATES
 from export_producers.gateway.documents import act_documents, caller_documents
 from export_producers.gateway.documents.act_documents import ACTS, Act, path_parameter, query_parameter
 from export_producers.gateway.documents.openapi_texts import DESCRIPTIONS, KEY, PROBLEMS, TAG_OF, TAGS
@@ -42,6 +42,10 @@ Json = dict[str, Any]
 KEY_MAX_CHARS = 255
 """Limit of an idempotency key, as the contract sets it."""
 
+_STATE = (
+    "Only open exports that wait for a slot of their connection (`waiting`), or that are on their platform for longer "
+    "than 95 % of the last ones of their connection and kind were, `eta.p95` of their status, of 5 or more (`slow`)."
+)
 _ID = {
     "name": "export_id",
     "in": "path",
@@ -193,7 +197,7 @@ def _list() -> Json:
 
 
 def _failures() -> Json:
-    parameters = [parameter for parameter in _filters() if parameter["name"] != "phase"]
+    parameters = [parameter for parameter in _filters() if parameter["name"] not in {"phase", "state"}]
     groups = _answer("The groups, the largest first.", _json("Failures"))
     return _operation("failures", "Group failed exports by cause.", {200: groups}, (), parameters)
 
@@ -204,6 +208,7 @@ def _filters() -> list[Json]:
     search = "Only exports with this id (or its first 8 characters), idempotency key, operation id of the platform, "
     return [
         query_parameter("phase", phases, "Only exports in this phase. `open`: those that have not ended."),
+        query_parameter("state", {"type": "string", "enum": list(STATES)}, _STATE),
         query_parameter("connection", text, "Only exports of this connection."),
         query_parameter("kind", text, "Only exports of this kind."),
         query_parameter("error", text, "Only exports that failed with this code."),

@@ -58,6 +58,23 @@ async def test_chips_count_exports_by_phase_if_the_overview_knows_the_numbers(co
     assert counts(text(await console.call("GET", "/console/exports?kind=growingio.tag_users"))) == {}
 
 
+async def test_list_has_views_of_what_waits_and_what_is_slow(console: GatewaySite) -> None:
+    waiting = await console.site.enqueue()
+    await console.site.redis.zadd(console.site.keys.parked("gio"), {console.site.keys.job_id(waiting, 0): 1})
+    page = text(await console.call("GET", "/console/exports?state=waiting"))
+    assert '<a href="/console/exports?state=waiting" aria-current="true">Waiting for a slot</a>' in page
+    assert f'id="export-{waiting}"' in page
+    assert "export-worker list --state waiting" in page
+    assert 'name="all"' not in page  # an action on many exports has no such condition
+    slow = text(await console.call("GET", "/console/exports?state=slow", headers={"Accept-Language": "zh"}))
+    assert '<a href="/console/exports?state=slow" aria-current="true">比平常慢</a>' in slow
+    assert f'id="export-{waiting}"' not in slow
+    every = await console.call("GET", "/console/bulk/new?action=cancel&all=1&state=slow")
+    assert every.status == 400
+    selected = await console.call("GET", f"/console/bulk/new?action=cancel&state=waiting&id={waiting}")
+    assert selected.status == 200
+
+
 async def test_list_says_that_a_connection_is_paused_and_what_is_usual(console: GatewaySite) -> None:
     site = console.site
     await site.redis.lpush(site.keys.durations("gio", "growingio.tag_users"), 40_000, 42_000)

@@ -8,6 +8,8 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers.gateway.documents.openapi import document
+from export_worker.contract.status import Phase
+from export_worker.redis.claims import ConnectionLimits
 from support.gateway_site import REQUEST, GatewaySite, open_gateway
 from support.redis_site import REFUSED
 
@@ -67,6 +69,62 @@ async def test_search_that_stops_says_until_when_it_has_searched(gateway: Gatewa
     assert second.json["searched_until"] is None
 
 
+async def ids(gateway: GatewaySite, query: str) -> list[str]:
+    """Returns the ids of the exports of a listing whose total is unknown and that has searched everything."""
+    answer = await listed(gateway, query)
+    assert (answer["total"], answer["searched_until"]) == (None, None)
+    return [status["export_id"] for status in answer["exports"]]
+
+
+async def test_state_waiting_selects_what_the_explanation_says_waits_for_a_slot(gateway: GatewaySite) -> None:
+    site = gateway.site
+    site.limits = {"gio": ConnectionLimits(1, 1e6)}
+    first, second, third = [await gateway.enqueue(metadata={"order": "42"}) for _ in range(3)]
+    assert await ids(gateway, "state=waiting") == []
+    await site.submit(await site.one())
+    assert await ids(gateway, "state=waiting") == [third, second]
+    assert await ids(gateway, "state=waiting&phase=open&connection=gio&q=order%3D42") == [third, second]
+    assert await ids(gateway, f"state=waiting&q={first}") == []
+    assert await ids(gateway, "state=waiting&phase=failed") == []
+    assert await ids(gateway, "state=waiting&connection=other") == []
+    for export_id, code in ((second, "waiting_for_slot"), (first, "overdue")):
+        assert (await gateway.call("GET", f"/v1/exports/{export_id}/explain")).json["code"] == code
+    newest = await gateway.call("GET", "/v1/exports?state=waiting&limit=1")
+    following = newest.headers["Link"].removeprefix("<").partition(">")[0]
+    assert [each["export_id"] for each in (await gateway.call("GET", following)).json["exports"]] == [second]
+    await gateway.call("POST", "/v1/connections/gio/pause", {})
+    assert await ids(gateway, "state=waiting") == []
+
+
+async def test_state_slow_selects_what_runs_for_longer_than_95_percent_did(gateway: GatewaySite) -> None:
+    site = gateway.site
+    durations = site.keys.durations("gio", "growingio.tag_users")
+    await site.redis.rpush(durations, *[1000] * 3, 60_000)
+    slow = await site.running()
+    await site.redis.zincrby(site.keys.slots("gio"), -30_000, slow)
+    assert await ids(gateway, "state=slow") == []  # four durations do not say what is usual
+    await site.redis.rpush(durations, 20_000)
+    assert (await gateway.call("GET", f"/v1/exports/{slow}")).json["eta"]["p95"] == 20.0
+    await gateway.enqueue()
+    assert await ids(gateway, "state=slow") == await ids(gateway, "state=slow&kind=growingio.tag_users") == [slow]
+    assert await ids(gateway, "state=slow&phase=queued") == []
+    await site.redis.zincrby(site.keys.slots("gio"), 20_000, slow)
+    assert await ids(gateway, "state=slow") == []
+
+
+async def test_state_is_sought_in_5000_records_and_the_next_page_continues(gateway: GatewaySite) -> None:
+    site = gateway.site
+    slow = await site.running()
+    await site.redis.rpush(site.keys.durations("gio", "growingio.tag_users"), *[1000] * 5)
+    await site.redis.zincrby(site.keys.slots("gio"), -30_000, slow)
+    newer = {f"{number:032d}": site.now_ms + number for number in range(1, 5002)}
+    await site.redis.zadd(site.keys.phase(Phase.RUNNING), newer)
+    first = await gateway.call("GET", "/v1/exports?state=slow")
+    assert (first.json["exports"], first.json["total"]) == ([], None)
+    assert first.json["searched_until"] is not None
+    assert await ids(gateway, f"state=slow&cursor={first.json['next_cursor']}") == [slow]
+
+
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
@@ -74,6 +132,7 @@ async def test_search_that_stops_says_until_when_it_has_searched(gateway: Gatewa
         ("until=999999999d", "until: must be a date and time"),
         ("since=0001-01-01T00:00:00%2B14:00", "since: must be a date and time"),
         ("since=1969-12-31T23:59:59Z", "since: must be a date and time"),
+        ("state=slwo", "state: must be one of waiting, slow; did you mean slow?"),
         (f"q={'x' * 513}", "q: must have at most 512 characters"),
         ("requested_by=a&requested_by=b", "requested_by: is given twice"),
         ("conection=gio", "query: unknown parameter 'conection'; did you mean connection?"),
@@ -95,6 +154,6 @@ async def test_odd_text_matches_nothing(gateway: GatewaySite, text: str) -> None
 def test_openapi_document_has_every_filter() -> None:
     parameters = {item["name"] for item in document()["paths"]["/v1/exports"]["get"]["parameters"]}
     assert parameters == {
-        *("phase", "connection", "kind", "error", "requested_by", "since", "until", "q"),
+        *("phase", "state", "connection", "kind", "error", "requested_by", "since", "until", "q"),
         *("limit", "cursor"),
     }
