@@ -316,7 +316,7 @@ async def test_viewer_gets_no_buttons_and_may_not_act(shared: GatewaySite) -> No
 
 async def test_key_of_a_service_may_not_log_in(shared: GatewaySite) -> None:
     refused = await log_in(shared, key=f"{KEY}-service")
-    assert (refused.status, "which is for programs" in text(refused)) == (403, True)
+    assert (refused.status, "is for the API only" in text(refused)) == (403, True)
 
 
 async def test_key_of_other_connections_sees_nothing_of_an_export(shared: GatewaySite) -> None:
