@@ -13,8 +13,8 @@ from arq.connections import ArqRedis
 
 from export_producers.console.app import ROUTES
 from export_producers.console.visitors.access import PAGE_HEADERS
-from export_producers.console.visitors.login import WRONG_KEYS_MAX
 from export_producers.gateway.callers.principals import Role
+from export_producers.gateway.callers.wrong_keys import WRONG_KEYS_MAX
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.options import NamedKey
