@@ -123,7 +123,7 @@ async def test_each_form_is_taken_from_its_least_role_and_the_roles_above(shared
         assert response.status < 500 or response.status == 501, response.body
 
 
-async def test_role_service_is_told_that_it_is_for_the_api(shared: GatewaySite) -> None:
+async def test_page_says_to_the_role_service_that_it_is_for_the_api(shared: GatewaySite) -> None:
     for path in ("/console/", "/console/nothing"):
         page = await shared.call("GET", f"{path}?lang=en", headers=by("service"))
         assert (page.status, "is for the API only" in page.body.decode()) == (403, True)
