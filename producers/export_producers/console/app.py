@@ -1,7 +1,6 @@
 """The application under `/console/`: its routes and the middlewares around them."""
 
 from http import HTTPStatus
-from time import monotonic
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -26,7 +25,6 @@ from export_producers.console.pages import (
 from export_producers.console.request_form import page as new_export
 from export_producers.console.visitors import login
 from export_producers.console.visitors.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
-from export_producers.console.visitors.login import WRONG_KEYS, WrongKeys
 from export_producers.console.visitors.sessions import Sessions
 from export_producers.gateway.callers.access import SAFE_METHODS, authorize
 from export_producers.gateway.context import CONTEXT, GatewayContext
@@ -67,7 +65,6 @@ def console_app(context: GatewayContext) -> web.Application:
     )
     app[CONTEXT] = context
     app[SESSIONS] = Sessions(context.queue.storage)
-    app[WRONG_KEYS] = WrongKeys(monotonic)
     app[overview.STATS] = overview.shared_stats(context.queue)
     app[LIVE_PAGES] = LivePages(context)
     app[NUMBERS] = shared_numbers(context)

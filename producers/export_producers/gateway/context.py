@@ -15,6 +15,7 @@ from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal
+from export_producers.gateway.callers.wrong_keys import WrongKeys
 from export_producers.gateway.installation import Installation
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
@@ -46,6 +47,7 @@ class GatewayContext:
     """The state of one gateway.
 
     Args:
+        wrong_keys: The wrong keys of each address, in calls and at the login.
         changes: Reads the changes of exports once for all clients.
         overview: Reads the overview once for all callers of a second.
         workers: Reads the workers in the same way.
@@ -63,6 +65,7 @@ class GatewayContext:
     queue: ExportQueue
     callers: Callers
     rate_limit: RateLimit
+    wrong_keys: WrongKeys
     overview: SharedRead[Overview]
     workers: SharedRead[list[WorkerState]]
     failures: SharedReads[Failures]

@@ -16,6 +16,7 @@ from aiohttp import web
 from export_producers.client import ExportQueue
 from export_producers.gateway.app import build_app
 from export_producers.gateway.callers.auth import Callers, RateLimit
+from export_producers.gateway.callers.wrong_keys import WrongKeys
 from export_producers.gateway.context import CatalogCall, GatewayContext
 from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.installation import Installation
@@ -88,6 +89,7 @@ async def listening(
         queue=queue,
         callers=Callers(options),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
+        wrong_keys=WrongKeys(clock),
         overview=SharedRead(queue.reads.overview, clock=clock),
         workers=SharedRead(queue.reads.workers, clock=clock),
         failures=SharedReads(FAILURES_KEPT_S, clock),

@@ -37,8 +37,8 @@ class GatewayKey(Section):
     role: RoleName
     """What the key may do. Each role may also do what the roles before it may do.
 
-    `viewer` looks. `service` requests, cancels and retries exports. `operator` also pauses connections, delivers events
-    and acts on many exports. `admin` also sees the configuration. Required."""
+    `viewer` looks. `service` requests, cancels and retries exports, through `/v1` only. `operator` also pauses
+    connections, delivers events and acts on many exports. `admin` also sees the configuration. Required."""
     connections: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
     """The connections that the key may see and use. Default: all."""
 

@@ -10,7 +10,7 @@ from export_producers.console.frame import page, parts
 from export_producers.console.live import Parts, stream
 from export_producers.console.pages.event_views import CLASSES, SYMBOLS, event_rows
 from export_producers.console.views import address, command, json_lines
-from export_producers.console.visitors.access import see_other
+from export_producers.console.visitors.access import TOKEN_FIELD, VISITOR, see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.events.listing import STATES, export_of
 from export_producers.gateway.context import CONTEXT, query
@@ -31,8 +31,11 @@ from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import ErrorCode
 
 PATH = "/console/events"
+LIVE_PATH = "/console/live/events"
 EXPORTS_PATH = "/console/exports"
 PAGE_ROWS = 50
+SHOWN = ("sink", "state", "cursor")
+"""Parameters that say which events the page shows."""
 COMMANDS = {"pending": "pending", "given_up": "undelivered"}
 """The command that lists the events in a state."""
 
@@ -70,8 +73,8 @@ def sink_rows(sinks: Mapping[str, SinkOverview]) -> list[SinkRow]:
 
 async def show(request: web.Request) -> web.Response:
     """Shows the sinks, and one page of events in one state."""
-    given = query(request, "sink", "state", "cursor", "done", "count", *CHOICES)
-    wanted = {name: given[name] for name in ("sink", "state", "cursor") if given.get(name)}
+    given = query(request, *SHOWN, "done", "count", *CHOICES)
+    wanted = {name: given[name] for name in SHOWN if given.get(name)}
     found = await event_page(request, wanted, PAGE_ROWS)
     overview = await request.app[CONTEXT].overview.get()
     state, sink = wanted.get("state", "pending"), wanted.get("sink")
@@ -83,6 +86,7 @@ async def show(request: web.Request) -> web.Response:
         sinks=sink_rows(overview.sinks),
         rows=event_rows(found.deliveries),
         total=found.total,
+        live_url=address(LIVE_PATH, wanted),
         state=state,
         sink=sink,
         tabs=[(each, SYMBOLS[each], CLASSES[each], address(PATH, {"sink": sink, "state": each})) for each in STATES],
@@ -93,6 +97,23 @@ async def show(request: web.Request) -> web.Response:
         command=command("events", COMMANDS[state], *(["--sink", sink] if sink else [])) if state in COMMANDS else None,
         json_url=address("/v1/events", wanted | {"limit": str(PAGE_ROWS)}),
     )
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    """Follows the sinks, and how many events are in one state. The rows of the page stay as they are."""
+    given, language = query(request, *SHOWN, *CHOICES), preferences_of(request).lang
+    wanted = {name: given[name] for name in SHOWN if given.get(name)}
+    visitor = request[VISITOR]
+
+    async def read() -> Parts:
+        found = await event_page(request, wanted, PAGE_ROWS)
+        overview = await request.app[CONTEXT].overview.get()
+        shown = {"sinks": sink_rows(overview.sinks), "total": found.total}
+        return parts(language, "events", {**shown, "visitor": visitor, "token_field": TOKEN_FIELD})
+
+    # Only its own visitor gets the forms of a page, and the token in them.
+    page_key = ("events", frozenset(wanted.items()), language, visitor)
+    return await stream(request, page_key, read, takes_turns=True)
 
 
 async def show_one(request: web.Request) -> web.Response:
@@ -163,6 +184,7 @@ async def test(request: web.Request) -> web.Response:
 EVENT = f"/events/{EVENT_ID}"
 ROUTES = [
     web.get("/events", show),
+    web.get("/live/events", live, allow_head=False),
     web.post("/events/deliver", deliver_many),
     web.get(EVENT, show_one),
     web.get(f"/live{EVENT}", live_one, allow_head=False),

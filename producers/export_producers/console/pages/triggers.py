@@ -7,11 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
-from export_producers.console.frame import page
+from export_producers.console.frame import page, parts
+from export_producers.console.live import Parts, stream
 from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.views import address, command
 from export_producers.console.visitors.access import see_other
-from export_producers.console.visitors.preferences import CHOICES
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.dead_letters import (
@@ -29,6 +30,7 @@ from export_producers.triggers.dead_letter_list import DeadLetter
 from export_worker.errors import ConfigError, IdempotencyConflictError, InvalidRequestError
 
 PATH = "/console/triggers"
+LIVE_PATH = "/console/live/triggers"
 PAGE_LETTERS = 10
 """Dead letters of a page. Each shows up to 64 KiB of its message."""
 
@@ -146,12 +148,8 @@ async def _page_of_one(request: web.Request, failure: str | None = None) -> web.
 
 
 async def _page(request: web.Request, *, status: int = 200, **more: Any) -> web.Response:
-    overview = await request.app[CONTEXT].overview.get()
-    try:
-        configured = await configured_triggers(request)
-    except ConfigError:  # which an operator is editing now
-        configured = {}
-    rows = trigger_rows(overview.triggers, configured, allowed_connections(request))
+    configured = await _configured(request)
+    trigger = more.get("trigger")
     nothing: dict[str, Any] = {
         "trigger": None,
         "letters": [],
@@ -159,13 +157,38 @@ async def _page(request: web.Request, *, status: int = 200, **more: Any) -> web.
         "older": None,
         "first": None,
     }
-    shown = nothing | {"is_configured": more.get("trigger") in configured} | more
-    return page(request, "triggers", status=status, title="triggers.title", rows=rows, **shown)
+    shown = nothing | {"is_configured": trigger in configured, "rows": await _rows(request, configured)} | more
+    live_url = address(LIVE_PATH, {"trigger": trigger})
+    return page(request, "triggers", status=status, title="triggers.title", live_url=live_url, **shown)
+
+
+async def _configured(request: web.Request) -> Mapping[str, ConfiguredTrigger]:
+    try:
+        return await configured_triggers(request)
+    except ConfigError:  # which an operator is editing now
+        return {}
+
+
+async def _rows(request: web.Request, configured: Mapping[str, ConfiguredTrigger]) -> list[TriggerRow]:
+    overview = await request.app[CONTEXT].overview.get()
+    return trigger_rows(overview.triggers, configured, allowed_connections(request))
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    """Follows every trigger. Dead letters are counted, but those on the page stay as they are."""
+    trigger, language = query(request, "trigger", *CHOICES).get("trigger"), preferences_of(request).lang
+
+    async def read() -> Parts:
+        rows = await _rows(request, await _configured(request))
+        return parts(language, "triggers", {"rows": rows, "trigger": trigger})
+
+    return await stream(request, ("triggers", trigger, language), read, takes_turns=True)
 
 
 ONE = "/triggers/{trigger:[A-Za-z0-9_-]{1,64}}"
 ROUTES = [
     web.get("/triggers", show),
+    web.get("/live/triggers", live, allow_head=False),
     web.get(ONE, show_one),
     web.post(f"{ONE}/dead/{{entry}}/again", again),
     web.post(f"{ONE}/dead/{{entry}}/drop", drop),

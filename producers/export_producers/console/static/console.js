@@ -105,6 +105,8 @@ function follow() {
   source.addEventListener("parts", (event) => {
     const parts = JSON.parse(event.data);
     for (const [id, html] of Object.entries(parts)) changePart(id, html);
+    const number = document.querySelector(".pages [aria-current=page] .badge")?.textContent;
+    document.title = document.title.replace(/^(\(\d+\) )?/, number ? `(${number}) ` : "");
     showNew(Object.keys(parts).filter((id) => isFirst || !parts[id]));
     isFirst = false;
     showAge("live");

@@ -11,13 +11,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from yarl import URL
 
+from export_producers.console.visitors.preferences import preferences_of
 from export_producers.console.visitors.sessions import ID_BYTES, Sessions, form_token, owner_of
 from export_producers.gateway.callers.access import SAFE_METHODS, check_rate
 from export_producers.gateway.callers.origins import is_loaded_by_other_site, is_local, is_of_own_site
-from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, Role, forbidden
 from export_producers.gateway.calls import PAGES
 from export_producers.gateway.context import BODY_TIMEOUT_S, CONTEXT
 from export_producers.gateway.problems import ProblemError
+from export_producers.languages import text
 
 PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -77,10 +79,18 @@ SESSIONS = web.AppKey("sessions", Sessions)
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Finds out who asks. Without a login, the visitor is sent to the login page."""
+    """Finds out who asks. Without a login, the visitor is sent to the login page.
+
+    Raises:
+        ProblemError: The visitor has the role `service`, which is for `/v1` only.
+    """
     if request.path.startswith(STATIC_PATH):
         return await handler(request)
     visitor = await _visitor(request)
+    if visitor is not None and visitor.principal.role is Role.SERVICE:
+        if request.path != LOGIN_PATH:
+            raise forbidden(text(preferences_of(request).lang, "login.service"))
+        visitor = None  # who may log in with another key
     if visitor is None and request.path != LOGIN_PATH:
         # A form is not sent again after the login, and its address is no page.
         wanted = {"next": str(request.rel_url)} if request.method in SAFE_METHODS else {}

@@ -1,7 +1,4 @@
-"""The pages Login and Logout, and the limit of wrong keys."""
-
-from collections.abc import Callable
-from dataclasses import dataclass, field
+"""The pages Login and Logout."""
 
 import structlog
 from aiohttp import web
@@ -21,41 +18,9 @@ from export_producers.console.visitors.preferences import preferences_of
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.context import CONTEXT
 
-WRONG_KEYS_MAX = 10
-"""Wrong keys that one address may send in a minute."""
-WINDOW_S = 60.0
-ADDRESSES_MAX = 10_000
-"""Addresses that are remembered. Beyond them, the oldest is forgotten."""
 HOME = "/console/"
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class WrongKeys:
-    """Counts the wrong keys of each address in the current minute."""
-
-    clock: Callable[[], float]
-    counts: dict[str, tuple[float, int]] = field(default_factory=dict)
-
-    def wait_s(self, address: str) -> int:
-        """Returns 0 if an address may send a key, else the whole seconds until it may."""
-        started, count = self.counts.get(address, (0.0, 0))
-        left_s = started + WINDOW_S - self.clock()
-        return max(1, round(left_s)) if count >= WRONG_KEYS_MAX and left_s > 0 else 0
-
-    def add(self, address: str) -> None:
-        """Counts a wrong key."""
-        now = self.clock()
-        started, count = self.counts.pop(address, (now, 0))
-        if now - started >= WINDOW_S:
-            started, count = now, 0
-        self.counts[address] = (started, count + 1)
-        if len(self.counts) > ADDRESSES_MAX:
-            del self.counts[next(iter(self.counts))]
-
-
-WRONG_KEYS = web.AppKey("wrong_keys", WrongKeys)
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -70,16 +35,16 @@ def _form(request: web.Request, target: str, *, status: int = 200, wrong: str | 
 
 async def login(request: web.Request) -> web.StreamResponse:
     """Opens a session for a key."""
-    form, callers, wrong_keys = await read_form(request), request.app[CONTEXT].callers, request.app[WRONG_KEYS]
-    address = callers.address_of(request.headers, request.remote) or ""
+    form, context = await read_form(request), request.app[CONTEXT]
+    address = context.callers.address_of(request.headers, request.remote)
     target, key = target_of(form.get("next")), form.get("key", "").strip()
-    if wait_s := wrong_keys.wait_s(address):
+    if wait_s := context.wrong_keys.wait_s(address):
         response = _form(request, target, status=429, wrong="login.too_many")
         response.headers["Retry-After"] = str(wait_s)
         return response
-    owner = callers.with_key(key)
+    owner = context.callers.with_key(key)
     if owner is None:
-        wrong_keys.add(address)
+        context.wrong_keys.add(address)
         _log.warning("console.login_refused")
         return _form(request, target, status=401, wrong="login.wrong")
     if cookie_name(request) == SECURE_COOKIE and request.headers.get("Origin", "").startswith("http://"):

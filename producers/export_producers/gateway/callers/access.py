@@ -3,8 +3,10 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from export_producers.gateway.callers.auth import bearer_key
 from export_producers.gateway.callers.origins import is_loaded_by_other_site, is_local, is_of_own_site
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden, require
+from export_producers.gateway.callers.wrong_keys import WRONG_KEYS_MAX
 from export_producers.gateway.calls import Call, Reach, call_of
 from export_producers.gateway.context import CONTEXT
 from export_producers.gateway.handlers.activity import ABOUT
@@ -26,6 +28,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     context = request.app[CONTEXT]
     principal = context.callers.of(request.headers, request.remote)
     if principal is None:
+        count_wrong_key(request)
         headers = {"WWW-Authenticate": 'Bearer realm="export-worker"'}
         detail = "send a key of this gateway in the header: Authorization: Bearer KEY"
         raise ProblemError(401, "unauthorized", detail, headers=headers)
@@ -33,6 +36,24 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     request[PRINCIPAL] = principal
     check_rate(request)
     return await handler(request)
+
+
+def count_wrong_key(request: web.Request) -> None:
+    """Counts the wrong key of a request, if it states one. Right keys are never refused for the wrong ones of others.
+
+    Services behind one address have keys of their own, and none of them may lock out the others.
+
+    Raises:
+        ProblemError: The address has sent too many wrong keys.
+    """
+    if not bearer_key(request.headers):
+        return
+    context = request.app[CONTEXT]
+    address = context.callers.address_of(request.headers, request.remote)
+    if wait_s := context.wrong_keys.wait_s(address):
+        detail = f"this key is wrong, as were {WRONG_KEYS_MAX} others of this address; retry in {wait_s} s"
+        raise ProblemError(429, "too_many_requests", detail, headers={"Retry-After": str(wait_s)})
+    context.wrong_keys.add(address)
 
 
 def check_rate(request: web.Request) -> None:

@@ -57,15 +57,20 @@ class Callers:
         """
         if self.are_anonymous:
             return ANONYMOUS
-        scheme, _, key = headers.get("Authorization", "").partition(" ")
-        principal = self.with_key(key.strip())
-        if principal is not None and scheme.lower() == "bearer":
+        principal = self.with_key(bearer_key(headers))
+        if principal is not None:
             return principal
         return self._proxy.person(headers) if self._proxy and self._proxy.trusts(address) else None
 
-    def address_of(self, headers: CIMultiDictProxy[str], address: str | None) -> str | None:
+    def address_of(self, headers: CIMultiDictProxy[str], address: str | None) -> str:
         """Returns from where a request comes: from an address behind the proxy, or from that of its connection."""
-        return address if self._proxy is None else self._proxy.client(headers, address)
+        return (address if self._proxy is None else self._proxy.client(headers, address)) or ""
+
+
+def bearer_key(headers: CIMultiDictProxy[str]) -> str:
+    """Returns the key that a request states; an empty text if it states none."""
+    scheme, _, key = headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def digest_of(key: str) -> bytes:

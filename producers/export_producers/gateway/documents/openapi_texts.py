@@ -12,7 +12,7 @@ PROBLEMS = {
     413: "The body is too large.",
     415: "The body must be application/json.",
     422: "A field is invalid, or the idempotency key belongs to another request.",
-    429: "Too many requests with this key.",
+    429: "Too many requests with this key, or too many wrong keys from this address.",
     500: "The gateway failed unexpectedly.",
     501: "The gateway is installed without the packages that call platforms, or its configuration has no such trigger.",
     502: "The platform refuses the call, or its response is not usable.",

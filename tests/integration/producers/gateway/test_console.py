@@ -13,8 +13,8 @@ from arq.connections import ArqRedis
 
 from export_producers.console.app import ROUTES
 from export_producers.console.visitors.access import PAGE_HEADERS
-from export_producers.console.visitors.login import WRONG_KEYS_MAX
 from export_producers.gateway.callers.principals import Role
+from export_producers.gateway.callers.wrong_keys import WRONG_KEYS_MAX
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.options import NamedKey
@@ -317,7 +317,7 @@ async def test_viewer_gets_no_buttons_and_may_not_act(shared: GatewaySite) -> No
 
 async def test_key_of_a_service_may_not_log_in(shared: GatewaySite) -> None:
     refused = await log_in(shared, key=f"{KEY}-service")
-    assert (refused.status, "which is for programs" in text(refused)) == (403, True)
+    assert (refused.status, "is for the API only" in text(refused)) == (403, True)
 
 
 async def test_key_of_other_connections_sees_nothing_of_an_export(shared: GatewaySite) -> None:

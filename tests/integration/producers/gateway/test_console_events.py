@@ -19,6 +19,7 @@ from export_worker.errors import ConfigError
 from export_worker.redis.outbox import Delivery, Outbox
 from support.console_pages import text
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
+from support.redis_site import REFUSED
 
 COOKIE = "a-cookie-of-the-visitor"
 REQUEST = {"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "{data.tag}"}}
@@ -81,6 +82,19 @@ async def test_empty_pages_say_so_in_both_languages(console: GatewaySite) -> Non
     assert "No trigger has been started" in await page(console, "viewer", "/console/triggers?lang=en")
     gone = await console.call("GET", "/console/events/none.1?lang=en", **by("viewer"))
     assert (gone.status, "the retention of the event is over" in text(gone)) == (404, True)
+
+
+async def test_open_pages_have_the_forms_of_their_own_visitors(console: GatewaySite) -> None:
+    async def first(path: str, name: str) -> str:
+        async with console.client.get(f"{console.url}/console/live/{path}", **by(name)) as stream:
+            return (await stream.content.readuntil(b"\n\n") + await stream.content.readuntil(b"\n\n")).decode()
+
+    await console.site.enqueue()
+    await console.site.fail(await console.site.one(), REFUSED)
+    async with console.client.get(f"{console.url}/console/live/events", **by("operator")):
+        for path, sign in (("events", form_token(COOKIE)), ("failures", "/console/bulk/new")):
+            assert sign in await first(path, "operator")
+            assert sign not in await first(path, "viewer")
 
 
 async def test_events_that_were_given_up_are_delivered_since_a_time(console: GatewaySite) -> None:

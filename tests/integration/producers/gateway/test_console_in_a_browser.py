@@ -204,6 +204,19 @@ async def test_person_logs_in_and_out_with_a_key(
         await drive(journey)
 
 
+def gaps_below(driver: Chrome, selector: str) -> list[int]:
+    """Returns how far an element is above the bottom of the window: at the start of the page, and after scrolling."""
+    script = """
+        const gap = () => Math.round(innerHeight - document.querySelector(arguments[0]).getBoundingClientRect().bottom)
+        scrollTo(0, 0)
+        const first = gap()
+        scrollTo(0, 300)
+        return [first, gap()]
+    """
+    found: list[int] = driver.execute_script(script, selector)
+    return found
+
+
 async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
     console: GatewaySite, driver: Chrome, pictures: Path
 ) -> None:
@@ -224,6 +237,25 @@ async def test_phone_shows_every_page_without_sideways_scrolling_in_chinese(
             driver.get(f"{console.url}/console/exports/{ids[phase]}")
             browser.picture(driver, pictures, f"export-{phase}-phone-zh")
             assert not browser.is_wider_than_the_window(driver)
+            for size in (browser.PHONE, (320, 480)):
+                browser.resize(driver, size)
+                assert browser.parts_beyond_the_window(driver) == []
+                assert gaps_below(driver, ".bar") == [0, 0], "the actions stand at the bottom wherever one reads"
+            assert all(
+                each.size["height"] >= 44 and each.size["width"] >= 44
+                for each in driver.find_elements(By.CSS_SELECTOR, ".bar summary, .bar .button")
+            )
+            browser.picture(driver, pictures, f"export-{phase}-phone-small")
+            click(driver, ".bar summary")
+            last = driver.find_elements(By.CSS_SELECTOR, ".bar button")[-1]
+            driver.execute_script("arguments[0].scrollIntoView({block: 'nearest'})", last)
+            assert driver.execute_script(
+                "const box = arguments[0].getBoundingClientRect(); return box.height >= 44 && "
+                "document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === arguments[0]",
+                last,
+            )
+            browser.picture(driver, pictures, f"export-{phase}-phone-actions")
+            browser.resize(driver, browser.PHONE)
         assert driver.find_element(By.ID, "timeline").text == "时间线"
 
     await drive(journey)

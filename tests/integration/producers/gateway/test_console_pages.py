@@ -69,6 +69,11 @@ def by(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer secret-of-{name}", "Cookie": f"ew={COOKIE}"}
 
 
+def may(role: Role, row: str) -> bool:
+    """Returns whether a role may see a page or send a form. The role `service` is for `/v1` only."""
+    return role is not Role.SERVICE and role.includes(PAGES[row].role)
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 async def test_every_page_with_hostile_names_is_whole_and_shows_them_as_text(
     console: GatewaySite, language: str
@@ -103,7 +108,7 @@ async def test_each_page_is_shown_to_its_least_role_and_the_roles_above(shared: 
     path = world.path(row.removeprefix("GET "))
     for role in Role:
         response = await visit(shared, path, headers=by(role), allow_redirects=False)
-        assert (response.status in {401, 403}) is not role.includes(PAGES[row].role), (role, response.body)
+        assert (response.status in {401, 403}) is not may(role, row), (role, response.body)
 
 
 @pytest.mark.parametrize("row", FORMS)
@@ -113,9 +118,19 @@ async def test_each_form_is_taken_from_its_least_role_and_the_roles_above(shared
     for role in Role:
         path = world.path(row.removeprefix("POST "))
         response = await shared.call("POST", path, data=form, headers=by(role), allow_redirects=False)
-        assert (response.status in {401, 403}) is not role.includes(PAGES[row].role), (role, response.body)
+        assert (response.status in {401, 403}) is not may(role, row), (role, response.body)
         # This gateway has no configuration, so it has no templates of triggers and no doctor.
         assert response.status < 500 or response.status == 501, response.body
+
+
+async def test_page_says_to_the_role_service_that_it_is_for_the_api(shared: GatewaySite) -> None:
+    for path in ("/console/", "/console/nothing"):
+        page = await shared.call("GET", f"{path}?lang=en", headers=by("service"))
+        assert (page.status, "is for the API only" in page.body.decode()) == (403, True)
+        assert Page(page.body.decode()).count("nav") == 0
+    assert (await shared.call("GET", "/v1/me", headers=by("service"))).status == 200
+    # A person whose group has the role may have a key with another one.
+    assert (await shared.call("GET", "/console/login", headers=by("service"), allow_redirects=False)).status == 200
 
 
 @pytest.mark.parametrize("row", [*LOOKS, *FORMS])

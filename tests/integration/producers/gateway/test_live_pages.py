@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from html import unescape
 
 import aiohttp
 import pytest
@@ -12,7 +14,9 @@ from arq.connections import ArqRedis
 
 from export_producers.console import live
 from export_producers.console.live import AGEING_S, INTERVAL_S, LivePage
+from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_worker.contract.status import Progress
+from export_worker.errors import PlatformNotFoundError
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_monitor import commands_during
 from support.redis_site import MANY, QueueSite
@@ -143,6 +147,39 @@ async def test_progress_of_a_transfer_reaches_the_list_its_page_and_the_stream_o
             async for line in stream.content:
                 if line.startswith(b"data: ") and export_id.encode() in line:
                     break
+
+
+def without_tokens(html: str) -> str:
+    """Returns HTML without the tokens of forms. This client keeps no cookie, so it is a new visitor each time."""
+    return re.sub(r'name="token" value="[^"]+"', "", html)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "before", "after"),
+    [
+        ("failures", "part-failures", "Nothing has failed", "a cause of its own"),
+        ("events", "part-sinks", ">0</a>", ">1</a>"),
+        ("events?state=pending&sink=hook", "total", "Events: 0", "Events: 1"),
+        ("triggers", "part-triggers", "No trigger", "<bdi>ready</bdi>"),
+    ],
+)
+async def test_page_that_is_open_when_an_export_fails_shows_it(
+    console: GatewaySite, path: str, name: str, before: str, after: str
+) -> None:
+    site = console.site
+    await site.redis.hset(site.keys.sinks, mapping={"hook": "webhook"})
+    await site.enqueue()
+    page = (await console.call("GET", f"/console/{path}")).body.decode()
+    (followed,) = re.findall(r'data-live="/console/live/([^"]+)"', page)
+    async with tab(console, unescape(followed)) as events:
+        first = await part(events, name)
+        # What the first event has is what the page has, so that nothing jumps.
+        assert before in first
+        assert without_tokens(first) in without_tokens(page)
+        await site.fail(await site.one(), PlatformNotFoundError("a cause of its own"))
+        await site.redis.hset(site.keys.triggers, mapping={"ready": "{}"})
+        console.now_s[0] += FAILURES_KEPT_S  # so that shared reads are old
+        await part(events, name, after)
 
 
 async def test_pages_with_reads_of_their_own_take_turns(console: GatewaySite, monkeypatch: pytest.MonkeyPatch) -> None:

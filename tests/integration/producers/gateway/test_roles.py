@@ -420,6 +420,24 @@ async def test_wrong_keys_behind_the_proxy_are_counted_for_each_of_its_clients(g
     assert await log_in("secret-of-admin", "203.0.113.8") == 303
 
 
+async def test_wrong_keys_of_calls_and_logins_are_counted_together(gateway: GatewaySite) -> None:
+    async def call(key: str, client: str = "203.0.113.7") -> Response:
+        headers = {"X-Forwarded-For": client} | ({"Authorization": f"Bearer {key}"} if key else {})
+        return await gateway.call("GET", "/v1/me", headers=headers)
+
+    assert [(await call("")).status for _ in range(20)] == [401] * 20
+    assert [(await call(f"wrong-{number}")).status for number in range(10)] == [401] * 10
+    refused = await call("wrong")
+    assert (refused.status, refused.json["code"]) == (429, "too_many_requests")
+    assert 0 < int(refused.headers["Retry-After"]) <= 60
+    # Others behind the same address have right keys.
+    assert (await call("secret-of-service")).status == 200
+    assert ((await call("")).status, (await call("wrong", "203.0.113.8")).status) == (401, 401)
+    headers = {"X-Forwarded-For": "203.0.113.7"}
+    login = await gateway.call("POST", "/console/login", data={"key": "wrong"}, headers=headers)
+    assert login.status == 429
+
+
 async def test_key_counts_more_than_the_user_of_the_proxy(gateway: GatewaySite) -> None:
     person = {"X-Forwarded-User": "ann", "X-Forwarded-Groups": "data"}
     both = person | {"Authorization": "Bearer secret-of-admin"}
