@@ -260,7 +260,7 @@ def read_status(
         beside["request"] = asked
     if requested_by is not None:
         beside["requested_by"] = requested_by.decode(errors="replace")
-    # As `model_copy` does with a copy, which a status that nobody else has does not need: it is as slow as the parser.
+    # As `model_copy` does with a copy, which a new status does not need: it takes half as long as the parser.
     read.__dict__.update(beside)
     read.__pydantic_fields_set__.update(beside)
     return read

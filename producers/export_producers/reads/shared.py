@@ -27,7 +27,7 @@ class SharedRead(Generic[Document]):
         read: Reads the document.
         kept_s: For how long a document is returned again.
         clock: A monotonic clock in seconds.
-        renew_s: A caller that gets a document of this age begins the next read, for which nobody waits; None for never.
+        renew_s: A caller that gets a document of this age begins the next read without waiting for it; None: never.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SharedRead(Generic[Document]):
 
     def _begun(self) -> _Reading[Document]:
         task = asyncio.ensure_future(self._run())
-        # The failure of a read for which nobody waits is no news: the next caller reads again.
+        # A read ahead may fail without any caller: the next one reads again.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return _Reading(task, self._clock())
 

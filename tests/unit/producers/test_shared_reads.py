@@ -41,7 +41,7 @@ async def test_only_the_first_caller_waits_while_callers_keep_asking() -> None:
     assert await asyncio.gather(*first) == [1, 1]
     source.may_end.clear()
     now_s[0] = 2.0
-    assert [await reads.get("a", source.read) for _ in range(2)] == [1, 1], "nobody waits for the next read"
+    assert [await reads.get("a", source.read) for _ in range(2)] == [1, 1], "no caller waits for the next read"
     await turn()
     assert source.begun == 2
     now_s[0] = 4.0
@@ -51,10 +51,10 @@ async def test_only_the_first_caller_waits_while_callers_keep_asking() -> None:
     source.may_end.set()
     assert await waiting == 2
     now_s[0] = 10.0
-    assert (await reads.get("a", source.read), source.begun) == (3, 3), "nobody has asked for some time"
+    assert (await reads.get("a", source.read), source.begun) == (3, 3), "no caller has asked for some time"
 
 
-async def test_failed_read_ahead_is_repeated_and_hurts_nobody() -> None:
+async def test_failed_read_ahead_is_repeated_and_no_caller_sees_it() -> None:
     now_s, source = [0.0], Source()
     source.may_end.set()
     reads: SharedReads[int] = SharedReads(4.0, lambda: now_s[0])
