@@ -107,13 +107,14 @@ class ExportFilter:
 
     def matches(self, status: Status) -> bool:
         """Returns whether an export meets all conditions. Its status does not say whether it waits or is slow."""
-        facets = facets_of_status(status)
+        wanted = self.facets
+        facets = facets_of_status(status) if wanted else {}
         return (
             self.phase in {None, status.phase}
             and not (self.is_open and status.phase.terminal)
             and status.phase in PHASES_OF_STATE.get(self.state, Phase)
             and (self.connections is None or status.connection in self.connections)
-            and all(facets.get(facet) == value for facet, value in self.facets.items())
+            and all(facets.get(facet) == value for facet, value in wanted.items())
             and (self.since is None or epoch_ms(status.created_at) >= epoch_ms(self.since))
             and (self.until is None or epoch_ms(status.created_at) < epoch_ms(self.until))
             and (self.search is None or self._names(status))

@@ -10,9 +10,9 @@ from arq.connections import ArqRedis
 from export_producers.filters import ExportFilter
 from export_producers.lua import script
 from export_producers.reads.overview_document import Overview
-from export_producers.records import RECORD_FIELDS, Page, Position, read_status
+from export_producers.records import RECORD_FIELDS, Page, Position
 from export_producers.states import state_arguments
-from export_producers.statuses import read_statuses
+from export_producers.statuses import read_statuses, readable_status
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase, Status
 from export_worker.redis.scripts import Script
@@ -36,7 +36,8 @@ class Found:
         positions: The exports, newest first.
         next: The position from which the next page continues; None if there is no next page.
         total: How many exports match; None if that is unknown.
-        statuses: Those of all exports if only ended ones were sought, else none. None: the export exists no longer.
+        statuses: Those of all exports if only ended ones were sought, else none. None: the export exists no longer, or
+            its record cannot be read.
     """
 
     positions: Sequence[Position]
@@ -45,10 +46,12 @@ class Found:
     statuses: Sequence[Status | None] = ()
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any], statuses: Sequence[Status | None]) -> Self:
-        """Reads the answer of the script."""
+    def of(cls, answer: Mapping[str, Any], fields: Sequence[bytes | None]) -> Self:
+        """Reads the answer of the script, and the fields of each export that it answered with."""
         positions = [_position(pair) for pair in answer.get("found", ())]
         following = _position(answer["next"]) if "next" in answer else None
+        records = zip(*[iter(fields)] * len(RECORD_FIELDS), strict=True)
+        statuses = [readable_status(each.export_id, record) for each, record in zip(positions, records, strict=False)]
         return cls(positions, following, answer.get("total"), statuses)
 
 
@@ -114,18 +117,12 @@ class Listing:
                 "fields": RECORD_FIELDS if has_ended else None,
             },
         )
-        return Found.of(answer, _statuses_of(values))
+        return Found.of(answer, values)
 
     async def _named(self, where: ExportFilter, export_ids: frozenset[str]) -> Page:
         statuses = await read_statuses(self._redis, self._keys, sorted(export_ids))
         matching = [status for status in statuses if status is not None and where.matches(status)]
         return Page(sorted(matching, key=lambda status: status.created_at, reverse=True), None, len(matching))
-
-
-def _statuses_of(values: Sequence[bytes | None]) -> list[Status | None]:
-    """Returns the status of each export whose fields a script answered with."""
-    records = zip(*[iter(values)] * len(RECORD_FIELDS), strict=True)
-    return [None if record[0] is None else read_status(record) for record in records]
 
 
 def merged(finds: Sequence[Found], limit: int) -> Found:

@@ -30,14 +30,15 @@ async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> l
             pipe.hmget(keys.export(export_id), RECORD_FIELDS)
         answers = iter(await pipe.execute())
     return [
-        None if record[0] is None else _readable(export_id, record, stored)
+        readable_status(export_id, record, stored)
         for export_id, stored, record in zip(export_ids, answers, answers, strict=True)
     ]
 
 
-def _readable(export_id: str, record: Sequence[bytes | None], stored: Sequence[bytes]) -> Status | None:
+def readable_status(export_id: str, record: Sequence[bytes | None], stored: Sequence[bytes] = ()) -> Status | None:
+    """Returns the status of a record with `RECORD_FIELDS`; None if it does not exist, or cannot be read."""
     try:
-        return read_status(record, stored)
+        return None if record[0] is None else read_status(record, stored)
     except ValueError as error:
         _log.warning("the record of export %s cannot be read (%s)", export_id, type(error).__name__)
         return None

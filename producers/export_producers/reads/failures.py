@@ -1,8 +1,8 @@
 """Reads failed exports, and groups them by cause."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from export_producers.filters import ExportFilter
@@ -34,72 +34,112 @@ async def read_failures(queue: Queue, where: ExportFilter) -> Failures:
         where: Which exports. Its phase is ignored.
     """
     where = replace(where, phase=Phase.FAILED)
-    statuses: list[Status] = []
+    causes = Causes()
     cursor, total = None, None
     for number in range(FAILURES_MAX // READ_AT_ONCE):
         page = await queue.page(limit=READ_AT_ONCE, cursor=cursor, where=where)
-        statuses += page.statuses
+        causes.add(page.statuses)
         total = page.total if number == 0 else total
         cursor = page.cursor
         if cursor is None:
             break
-    times = [_failed_at(status) for status in statuses]
     last = datetime.now(UTC)
-    first = min(where.since or min(times, default=last), last)
-    groups = grouped(statuses, first, last)
+    first = min(where.since or causes.first_at or last, last)
+    groups = causes.largest(GROUPS_MAX)
     return Failures(
-        groups=groups[:GROUPS_MAX],
+        groups=[_group(cause, members, first, last) for cause, members in groups],
         counted_since=first,
         counted_until=last,
-        groups_left_out=max(0, len(groups) - GROUPS_MAX),
-        total=len(statuses) if cursor is None else total,
+        groups_left_out=causes.groups - len(groups),
+        total=causes.count if cursor is None else total,
         searched_until=None if cursor is None else decode_cursor(cursor).created_at,
     )
 
 
-def grouped(statuses: Iterable[Status], first: datetime, last: datetime) -> list[FailureGroup]:
-    """Returns failed exports in groups by cause, the largest first.
+Cause = tuple[str, ...]
+"""The connection, kind, step, code and message."""
+
+
+@dataclass(slots=True)
+class Members:
+    """The failed exports with one cause.
 
     Args:
-        statuses: The newest first.
-        first: The start of the time for which the failures are counted.
-        last: The end of it.
+        times: When they failed.
     """
-    groups: dict[tuple[str, ...], list[Status]] = defaultdict(list)
-    for status in statuses:
-        groups[_cause(status)].append(status)
-    found = [_group(cause, members, first, last) for cause, members in groups.items()]
-    return sorted(found, key=lambda group: (group.count, group.last_at), reverse=True)
+
+    times: list[datetime] = field(default_factory=list)
+    export_ids: list[str] = field(default_factory=list)
+    retryable: bool = False
+    hopeless: int = 0
+
+    def add(self, status: Status) -> None:
+        """Adds an export, older than all before it."""
+        self.times.append(status.finished_at or status.updated_at)
+        if len(self.export_ids) < SAMPLE:
+            self.export_ids.append(status.export_id)
+        self.retryable = self.retryable or (status.error is not None and status.error.retryable)
+        self.hopeless += not may_succeed(status, None)
 
 
-def _cause(status: Status) -> tuple[str, ...]:
+class Causes:
+    """Groups failed exports by cause. It keeps no statuses, so thousands take little memory."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Cause, Members] = defaultdict(Members)
+
+    def add(self, statuses: Iterable[Status]) -> None:
+        """Adds failed exports, the newest first."""
+        for status in statuses:
+            self._groups[_cause(status)].add(status)
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(self._groups)
+
+    @property
+    def count(self) -> int:
+        """How many exports there are in all groups."""
+        return sum(len(members.times) for members in self._groups.values())
+
+    @property
+    def first_at(self) -> datetime | None:
+        """When the first one failed; None without any."""
+        return min((min(members.times) for members in self._groups.values()), default=None)
+
+    def largest(self, most: int) -> list[tuple[Cause, Members]]:
+        """Returns the largest groups, the largest first, and of two of one size the one that failed last."""
+
+        def size(group: tuple[Cause, Members]) -> tuple[int, datetime]:
+            return len(group[1].times), max(group[1].times)
+
+        return sorted(self._groups.items(), key=size, reverse=True)[:most]
+
+
+def _cause(status: Status) -> Cause:
     error = status.error
     step, code, message = ("", "", "") if error is None else (error.step, str(error.code), error.message)
     names = [status.operation_id, status.export_id]
     return (status.connection, status.kind, step, code, cause_of(message, status.request, names))
 
 
-def _group(cause: tuple[str, ...], members: Sequence[Status], first: datetime, last: datetime) -> FailureGroup:
+def _group(cause: Cause, members: Members, first: datetime, last: datetime) -> FailureGroup:
     connection, kind, step, code, message = cause
-    times = [_failed_at(status) for status in members]
     return FailureGroup(
         connection=connection,
         kind=kind,
         step=step,
         code=code,
         message=message,
-        count=len(members),
-        first_at=min(times),
-        last_at=max(times),
-        counts=_counts(times, first, last),
-        export_ids=[status.export_id for status in members[:SAMPLE]],
-        retryable=any(status.error is not None and status.error.retryable for status in members),
-        hopeless=sum(not may_succeed(status, None) for status in members),
+        count=len(members.times),
+        first_at=min(members.times),
+        last_at=max(members.times),
+        counts=_counts(members.times, first, last),
+        export_ids=members.export_ids,
+        retryable=members.retryable,
+        hopeless=members.hopeless,
     )
-
-
-def _failed_at(status: Status) -> datetime:
-    return status.finished_at or status.updated_at
 
 
 def _counts(times: Iterable[datetime], first: datetime, last: datetime) -> list[int]:

@@ -1,5 +1,6 @@
 """The cause of a failure: the message without what is different in each export."""
 
+import re
 from time import process_time
 from typing import Any
 
@@ -32,6 +33,13 @@ def test_cause_has_no_ids_numbers_and_names_of_the_export(message: str, cause: s
 
 def test_name_within_a_word_is_no_name() -> None:
     assert cause_of("paying failed to pay", {"export": {"tag_key": "pay"}}, []) == "paying failed to …"
+
+
+@pytest.mark.parametrize("name", ["ab", "a.b", "分群", "aba", "-a", "a b"])
+def test_name_is_left_out_where_it_is_a_word(name: str) -> None:
+    text = f"{name} {name}{name} x{name} {name}_ 分{name}群 ababa aba-a.b {name}"
+    expected = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", "…", text)
+    assert cause_of(text, None, [name]) == cause_of(expected, None, [])
 
 
 def test_long_messages_are_cut_and_take_no_time() -> None:

@@ -74,6 +74,13 @@ async def test_damaged_record_takes_no_page_down(console: GatewaySite, value: by
     assert "All is well" not in (await console.call("GET", "/console/")).body.decode()
 
 
+async def test_failed_export_whose_status_is_damaged_is_left_out(console: GatewaySite) -> None:
+    world = await fill(console.site, "text")
+    await console.site.redis.hset(console.site.keys.export(world.exports[Phase.FAILED]), "status", GARBAGE)
+    for path in ("/console/failures", "/v1/failures", "/v1/exports?phase=failed"):
+        assert (await console.call("GET", path)).status == 200, path
+
+
 async def test_bulk_run_of_another_version_stays_free_for_a_gateway_of_that_version(console: GatewaySite) -> None:
     storage, bulk_id = console.site.queue.storage, "f" * 32
     stored = {"order": '{"action":"dance"}', "progress": "{}"}
