@@ -80,7 +80,7 @@ async def test_trace_headers_of_the_request_are_stored_with_the_export(gateway: 
     [
         (
             "/v1/exports?phas=failed",
-            "query: unknown parameter 'phas'; did you mean phase?; allowed here: phase, connection, kind, error, ",
+            "query: unknown parameter 'phas'; did you mean phase?; allowed here: phase, state, connection, kind, ",
         ),
         (
             "/v1/exports?phase=failled",
