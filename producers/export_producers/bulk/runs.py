@@ -1,6 +1,5 @@
 """The bulk runs in Redis. Any gateway can continue a run whose gateway has stopped."""
 
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pydantic import ValidationError
 
 from export_producers.bulk.documents import BulkRequest, BulkRun, Progress
 from export_producers.lua import script
+from export_producers.readable import json_object
 from export_producers.storage import Storage
 from export_worker.contract.model import epoch_ms
 from export_worker.redis.scripts import Script
@@ -77,7 +77,7 @@ class Bulks:
             for bulk_id in opened:
                 pipe.hget(self._keys.bulk(bulk_id), "progress")
             found = await pipe.execute() if opened else []
-        return [json.loads(text or "{}").get("by") for text in found]
+        return [(json_object(text or b"") or {}).get("by") for text in found]
 
     async def get(self, bulk_id: str) -> BulkRun | None:
         """Returns a run; None if it does not exist."""

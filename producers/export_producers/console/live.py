@@ -14,15 +14,16 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import structlog
 from aiohttp import web
 
-from export_producers.console.frame import badge_parts
+from export_producers.console.frame import badge_parts, parts
 from export_producers.console.numbers import recent_overview
-from export_producers.console.visitors.preferences import preferences_of
+from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
-from export_producers.gateway.context import CONTEXT, GatewayContext
+from export_producers.gateway.context import CONTEXT, GatewayContext, query
 from export_producers.gateway.handlers.streams import RECONNECT_MS
 from export_producers.reads.batched import BatchedRead
 from export_producers.reads.change_feed import Batch
@@ -53,6 +54,8 @@ CHANGES_MAX = 5000
 
 Parts = Mapping[str, str]
 """The HTML of each part of a page by its id. A part without HTML is a new one, which the page can only count."""
+State = Callable[[web.Application, frozenset[str] | None], Awaitable[Mapping[str, Any]]]
+"""Returns what a template shows of some connections; of all for None."""
 Read = Callable[[], Awaitable[Parts]]
 """Reads and renders all parts of a page."""
 Update = Callable[[Sequence[Change]], Awaitable[Parts]]
@@ -266,6 +269,17 @@ async def stream(
                     while (event := await _next(tab, context.options.keep_alive_s)) is not None:
                         await response.write(event)
     return response
+
+
+async def stream_state(request: web.Request, template: str, state: State) -> web.StreamResponse:
+    """Follows a page that shows the same state to all visitors of the same connections."""
+    query(request, *CHOICES)
+    app, language, allowed = request.app, preferences_of(request).lang, allowed_connections(request)
+
+    async def read() -> Parts:
+        return parts(language, template, await state(app, allowed))
+
+    return await stream(request, (template, language), read)
 
 
 async def _next(tab: Tab, keep_alive_s: float) -> bytes | None:

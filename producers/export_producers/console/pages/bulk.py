@@ -19,7 +19,6 @@ from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.views import Row, Text, address, command, row, said
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
-from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import query
 from export_producers.gateway.handlers.bulk import count, read_run, request_stop, start
 from export_producers.gateway.handlers.exports import STARTS
@@ -262,7 +261,7 @@ async def live_run(request: web.Request) -> web.StreamResponse:
     async def read() -> Parts:
         return parts(language, "bulk_run", _progress(await read_run(request)))
 
-    page_key = ("bulk", bulk_id, language, allowed_connections(request))
+    page_key = ("bulk", bulk_id, language)
     return await stream(request, page_key, read, takes_turns=True)
 
 

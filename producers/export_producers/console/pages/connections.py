@@ -12,7 +12,7 @@ from aiohttp import web
 from export_producers.choices import RESOURCES
 from export_producers.console.charts import Bin, counted, ended_by_hour, histogram
 from export_producers.console.frame import page, parts
-from export_producers.console.live import Parts, stream
+from export_producers.console.live import Parts, stream, stream_state
 from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.pages.overview import STATS
 from export_producers.console.pages.overview_views import connection_rows, held, state_of
@@ -134,13 +134,7 @@ async def show_list(request: web.Request) -> web.Response:
 
 async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows all connections."""
-    query(request, *CHOICES)
-    app, language, allowed = request.app, preferences_of(request).lang, allowed_connections(request)
-
-    async def read() -> Parts:
-        return parts(language, "connections", await _all(app, allowed))
-
-    return await stream(request, ("connections", language, allowed), read)
+    return await stream_state(request, "connections", _all)
 
 
 async def _one(app: web.Application, name: str, allowed: frozenset[str] | None) -> dict[str, Any]:

@@ -153,7 +153,7 @@ async def live_list(request: web.Request) -> web.StreamResponse:
     rows = LiveRows(
         queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, render=render, language=language
     )
-    return await stream(request, (wanted.live_url, language, allowed, may_act), rows.read, rows.update)
+    return await stream(request, (wanted.live_url, language, may_act), rows.read, rows.update)
 
 
 def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:

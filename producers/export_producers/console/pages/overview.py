@@ -8,8 +8,8 @@ from aiohttp import web
 
 from export_producers.client import ExportQueue
 from export_producers.console.charts import bytes_by_hour, ended_by_hour
-from export_producers.console.frame import page, parts
-from export_producers.console.live import Parts, stream
+from export_producers.console.frame import page
+from export_producers.console.live import stream_state
 from export_producers.console.pages.overview_views import (
     connection_rows,
     is_empty,
@@ -19,7 +19,7 @@ from export_producers.console.pages.overview_views import (
     versions,
 )
 from export_producers.console.views import SYMBOLS, command
-from export_producers.console.visitors.preferences import CHOICES, preferences_of
+from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.reads.shared import SharedRead
@@ -87,13 +87,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def live(request: web.Request) -> web.StreamResponse:
     """Follows the state of everything."""
-    query(request, *CHOICES)
-    app, language, allowed = request.app, preferences_of(request).lang, allowed_connections(request)
-
-    async def read() -> Parts:
-        return parts(language, "overview", await _state(app, allowed))
-
-    return await stream(request, ("overview", language, allowed), read)
+    return await stream_state(request, "overview", _state)
 
 
 ROUTES = [web.get("/", show), web.get("/live/overview", live, allow_head=False)]

@@ -7,11 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from export_producers.console.frame import page, parts
-from export_producers.console.live import Parts, stream
+from export_producers.console.frame import page
+from export_producers.console.live import stream_state
 from export_producers.console.pages.overview_views import versions
 from export_producers.console.views import command
-from export_producers.console.visitors.preferences import CHOICES, preferences_of
+from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.overviews import read_fleet
@@ -82,13 +82,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def live(request: web.Request) -> web.StreamResponse:
     """Follows the workers and the queue."""
-    query(request, *CHOICES)
-    app, language, allowed = request.app, preferences_of(request).lang, allowed_connections(request)
-
-    async def read() -> Parts:
-        return parts(language, "workers", await _state(app, allowed))
-
-    return await stream(request, ("workers", language, allowed), read)
+    return await stream_state(request, "workers", _state)
 
 
 ROUTES = [web.get("/workers", show), web.get("/live/workers", live, allow_head=False)]
