@@ -8,11 +8,9 @@ from pydantic import BaseModel
 from export_worker.recipes.model import KindSpec, Listing, Recipe, Request
 from export_worker.recipes.templates import template, templates_in, unknown_names
 
-SECRETS = frozenset({"token", "api_key", "client_secret"})
-"""The settings of a connection that the templates of `auth` can name."""
 _PAGE = frozenset({"cursor", "offset", "page"})
-_NO_TEMPLATES = frozenset({"type", "scheme", "id", "keep", "stage", "done", "failed", "no_data", "percent", "reason"})
-"""Members of requests and of `auth` that are plain texts or expressions over an answer."""
+_NO_TEMPLATES = frozenset({"id", "keep", "stage", "done", "failed", "no_data", "percent", "reason"})
+"""Members of requests that are plain texts or expressions over an answer."""
 _OF_PAGES = frozenset({"items", "next", "format", "columns", "source", "method"})
 
 Problem = tuple[tuple[str, ...], str]
@@ -29,12 +27,21 @@ def problems_of(recipe: Recipe) -> list[Problem]:
 
 def _problems(recipe: Recipe) -> Iterator[Problem]:
     options = frozenset(f"options.{name}" for name in recipe.options)
-    yield from _unknown(("auth",), _dumped(recipe.auth), options | SECRETS)
+    yield from _of_auth(recipe.auth, options)
     yield from _unknown(("headers",), recipe.headers, options)
     for name, listing in recipe.catalog.items():
         yield from _of_request(("catalog", name), listing, options | _PAGE | {"project"})
     for name, kind in recipe.kinds.items():
         yield from _of_kind(("kinds", name), kind, options)
+
+
+def _of_auth(auth: BaseModel, options: frozenset[str]) -> Iterator[Problem]:
+    """Yields the options that `auth` names and that the recipe does not declare. Its secrets need no declaration."""
+    for name, value in auth.model_dump().items():
+        if isinstance(value, str) and value.startswith("options."):
+            problem = unknown_names(frozenset({value}), options)
+            if problem is not None:
+                yield ("auth", name), problem
 
 
 def _of_kind(address: tuple[str, ...], kind: KindSpec, options: frozenset[str]) -> Iterator[Problem]:

@@ -15,11 +15,12 @@ of the API; and templates, in which `{…}` holds a JMESPath expression over the
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from export_worker.contract.auth import AuthSpec, NoAuth
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.wording import WEB_ADDRESS, Pattern
-from export_worker.recipes.auth import AnyAuth, NoAuth
+from export_worker.egress.hosts import split_host_and_port
 from export_worker.recipes.types import (
     TABLE_MAX,
     Expression,
@@ -301,6 +302,11 @@ class Limits(RecipeModel):
     At most 86,400."""
 
 
+def _checked_host(entry: str) -> str:
+    split_host_and_port(entry)
+    return entry
+
+
 class Recipe(RecipeModel):
     """One API, as a file of TOML describes it."""
 
@@ -312,8 +318,10 @@ class Recipe(RecipeModel):
     """The page that describes the API. Required."""
     base_url: Annotated[str, WEB_ADDRESS] | None = None
     """The address of the API, if it has one for all customers. A connection can name another. Default: none."""
-    auth: AnyAuth = NoAuth()
+    auth: AuthSpec = NoAuth()
     """How requests authenticate. Default: not at all."""
+    hosts: Annotated[tuple[Annotated[str, AfterValidator(_checked_host)], ...], Field(max_length=32)] = ()
+    """Other hosts that the API's links lead to, as in the setting `allow_hosts`, at most 32. Default: none."""
     headers: Headers = {}
     """Headers of every request to the API. Default: none."""
     limits: Limits = Limits()

@@ -112,6 +112,7 @@ class Call:
         json: JSON body, if not None.
         form: Form body, if not None.
         data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
+        headers: Further headers.
         content_type: Media type of `data`.
         timeout_s: Seconds for the whole exchange.
         is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
@@ -125,6 +126,7 @@ class Call:
     json: Any = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     data: AsyncIterator[bytes] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     content_type: str = "application/octet-stream"
     timeout_s: float = CALL_TIMEOUT_S
     is_listing: bool = False
@@ -218,7 +220,7 @@ class HttpClient:
                 url,
                 json=call.json,
                 data=call.form if call.data is None else call.data,
-                headers={**own_headers, **IDENTITY, **credential.headers},
+                headers={**own_headers, **IDENTITY, **call.headers, **credential.headers},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
@@ -271,7 +273,7 @@ class HttpClient:
                 credential.add_to(with_query(self.url(call.path), call.query)),
                 json=call.json,
                 data=call.form,
-                headers={**IDENTITY, **credential.headers},
+                headers={**IDENTITY, **call.headers, **credential.headers},
                 allow_redirects=False,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),
