@@ -7,6 +7,7 @@ answer, nothing is offered.
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,8 +44,10 @@ def triggers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str
 def kinds(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the kinds of export."""
     from export_worker.contract.kind_names import kind_names  # noqa: PLC0415 - reads the installed packages
+    from export_worker.recipes.names import kinds_of_files  # noqa: PLC0415 - reads the recipes
 
-    return matching(kind_names(), incomplete)
+    folder = (settings_path(os.environ) or Path()).parent
+    return matching([*kind_names(), *kinds_of_files(_settings(), folder)], incomplete)
 
 
 def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
