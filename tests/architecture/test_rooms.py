@@ -12,7 +12,7 @@ from support.source_modules import Module, modules, our_imports, parsed, within
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "egress", "step_context", "simulator", "texts"),
     ("contract", "credentials"),
-    ("lifecycle", "telemetry"),
+    ("lifecycle", "telemetry", "secrets"),
     ("redis", "s3"),
     ("platforms", "sinks"),
     ("transfer", "config"),
