@@ -409,7 +409,7 @@ async def test_cancel_catalog_headers_and_options_are_sent(build: Any, played: P
 
 
 def test_wrong_options_and_missing_secrets_are_named(build: Any) -> None:
-    with pytest.raises(ConfigError, match=r"connections\.tiny\.options\.region: unknown option 'region'"):
+    with pytest.raises(ConfigError, match=r"connections\.tiny\.options\.region: unknown option"):
         build(HEAD + KIND + POLL + FILE, options={"region": "eu"})
     with pytest.raises(ConfigError, match=r"connections\.tiny\.token: is required by the recipe "):
         build(HEAD + KIND + POLL + FILE, token=None)

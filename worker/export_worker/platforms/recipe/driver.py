@@ -42,11 +42,10 @@ from export_worker.platforms.recipe.operations import (
 from export_worker.platforms.recipe.paged import PagedFile
 from export_worker.platforms.recipe.requests import Document, call_of, headers_of, path_of, query_of
 from export_worker.platforms.recipe.sealing import Seal
-from export_worker.platforms.recipe.settings import RecipeSettings, option_values
+from export_worker.platforms.recipe.settings import RecipeSettings, recipe_settings
 from export_worker.platforms.recipe.unpacking import Unpacked
-from export_worker.platforms.settings import ConnectionSettings, platform_settings
-from export_worker.recipes.finding import find_recipe
-from export_worker.recipes.model import KindSpec, Poll, Recipe, Request
+from export_worker.platforms.settings import ConnectionSettings
+from export_worker.recipes.model import KindSpec, Poll, Request
 from export_worker.recipes.templates import TemplateError, as_text, template
 
 STAGE_MAX_CHARS = 256
@@ -87,9 +86,8 @@ class RecipeDriver:
     settings_model = RecipeSettings
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
-        own = platform_settings(name, settings, RecipeSettings)
-        self._recipe: Recipe = find_recipe(own.recipe)
-        self._options = option_values(name, self._recipe, own.options)
+        own, self._recipe = recipe_settings(name, settings)
+        self._options = own.options
         self._client = HttpClient(
             name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
         )
