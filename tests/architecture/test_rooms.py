@@ -12,7 +12,7 @@ from support.source_modules import Module, modules, our_imports, parsed, within
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "egress", "step_context", "simulator", "texts"),
     ("contract", "credentials"),
-    ("lifecycle", "recipes", "telemetry"),
+    ("lifecycle", "recipes", "secrets", "telemetry"),
     ("redis", "s3"),
     ("platforms", "sinks"),
     ("transfer", "config"),

@@ -20,7 +20,6 @@ from export_worker.platforms.base import Receiver as Receiver
 from export_worker.platforms.base import ResumePoint as ResumePoint
 from export_worker.platforms.base import Resuming as Resuming
 from export_worker.platforms.base import Versioned as Versioned
-from export_worker.platforms.http.auth import ClientCredentialsAuth as ClientCredentialsAuth
 from export_worker.platforms.http.auth import StaticAuth as StaticAuth
 from export_worker.platforms.http.auth import authorization as authorization
 from export_worker.platforms.http.auth import check_header_value as check_header_value
@@ -29,11 +28,12 @@ from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S as SUBMIT_TIMEO
 from export_worker.platforms.http.client import UPLOAD_TIMEOUT_S as UPLOAD_TIMEOUT_S
 from export_worker.platforms.http.client import Auth as Auth
 from export_worker.platforms.http.client import Call as Call
-from export_worker.platforms.http.client import Credential as Credential
 from export_worker.platforms.http.client import HttpClient as HttpClient
 from export_worker.platforms.http.downloads import Downloader as Downloader
 from export_worker.platforms.http.graphql import Document as Document
 from export_worker.platforms.http.graphql import GraphQL as GraphQL
+from export_worker.platforms.http.oauth import ClientCredentialsAuth as ClientCredentialsAuth
+from export_worker.platforms.http.outgoing import Credential as Credential
 from export_worker.platforms.http.responses import HttpResponse as HttpResponse
 from export_worker.platforms.http.responses import error_for as error_for
 from export_worker.platforms.http.responses import json_value as json_value

@@ -196,7 +196,7 @@ class Result(RecipeModel):
     pages: Pages | None = None
     """The pages that become the file. Default: none."""
     name: Template | None = None
-    """The name of the file; `{number}` differs between several. Its extension says what the file is.
+    """The name of the file; `{number}` distinguishes several. Its extension says what the file is.
 
     Default: the last part of the link's path."""
     later: bool = False

@@ -11,9 +11,10 @@ import pytest
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformError, StepError
 from export_worker.platforms.http import client as http
-from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth, authorization
+from export_worker.platforms.http.auth import StaticAuth, authorization
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.graphql import Document, GraphQL
+from export_worker.platforms.http.oauth import ClientCredentialsAuth
 from export_worker.step_context import checking_submits
 from support.certificates import certificate
 from support.misbehaving_server import answering

@@ -1,7 +1,6 @@
 """The driver of recipes against a played server: each part of the language does what it says."""
 
 import gzip
-import io
 import json
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -148,21 +147,24 @@ async def download(driver: RecipeDriver, file: RemoteFile, export: Users | None 
 def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Returns an archive whose lengths follow the members, as writers to a stream make it."""
 
-    class Unseekable(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
+    class Stream:
+        """A destination that has no positions."""
 
-        def seek(self, *_: Any) -> int:
-            raise OSError
+        def __init__(self) -> None:
+            self.written = bytearray()
 
-        def tell(self) -> int:
-            raise OSError
+        def write(self, data: bytes) -> int:
+            self.written += data
+            return len(data)
 
-    out = Unseekable()
+        def flush(self) -> None:
+            """Does nothing."""
+
+    out: Any = Stream()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    return out.getvalue()
+    return bytes(out.written)
 
 
 async def test_export_is_submitted_polled_and_downloaded(build: Any, played: Played) -> None:
@@ -409,5 +411,5 @@ async def test_cancel_catalog_headers_and_options_are_sent(build: Any, played: P
 def test_wrong_options_and_missing_secrets_are_named(build: Any) -> None:
     with pytest.raises(ConfigError, match=r"connections\.tiny\.options\.region: unknown option"):
         build(HEAD + KIND + POLL + FILE, options={"region": "eu"})
-    with pytest.raises(ConfigError, match=r"connections\.tiny\.token: is required by the recipe tiny"):
+    with pytest.raises(ConfigError, match=r"connections\.tiny\.token: is required by the recipe "):
         build(HEAD + KIND + POLL + FILE, token=None)

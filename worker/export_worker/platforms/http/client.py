@@ -5,11 +5,14 @@ to another host after a redirect (measured with aiohttp 3.14).
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
@@ -21,6 +24,7 @@ from export_worker.errors import PlatformMalformedError, PlatformUnavailableErro
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
+from export_worker.platforms.http.outgoing import Credential, Outgoing, merged_headers
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.step_context import check_submit, wait_for_gate
@@ -49,23 +53,6 @@ INLINE_JSON_BYTES = 64 * 1024
 """A longer body is parsed in a thread. A body of this length takes a few milliseconds at most."""
 DOWNLOAD_BUFFER_BYTES = 256 * 1024
 """Bytes that the event loop reads at once; aiohttp's own 64 KiB pauses the socket four times as often."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """What one request sends to authenticate. The repr shows none of it.
-
-    Args:
-        headers: Headers such as `Authorization`.
-        query: Parameters of the query string, for platforms that expect the token there.
-    """
-
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    def add_to(self, url: URL) -> URL:
-        """Returns the URL with the credential's parameters in the query string."""
-        return with_query(url, self.query)
 
 
 ANONYMOUS = Credential()
@@ -135,6 +122,22 @@ class Call:
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
+    def to(self, url: URL) -> Outgoing:
+        """Returns the request, without a credential."""
+        body, media_type = self._body()
+        headers = merged_headers({"Content-Type": media_type} if media_type else {}, IDENTITY, self.headers)
+        return Outgoing(self.method, with_query(url, self.query), headers, body, is_streamed=self.data is not None)
+
+    def _body(self) -> tuple[bytes, str]:
+        """Returns the complete body and its media type, each empty if there is none."""
+        if self.data is not None:
+            return b"", self.content_type
+        if self.json is not None:
+            return json.dumps(self.json).encode(), "application/json"
+        if self.form is not None:
+            return urlencode(self.form).encode(), "application/x-www-form-urlencoded"
+        return b"", ""
+
 
 class HttpClient:
     """Calls one platform. Can be built outside of an event loop; its session opens with the first call.
@@ -170,6 +173,18 @@ class HttpClient:
         self.read_timeout_s = read_timeout_s
         self._answer_max_kib = answer_max_kib
         self._opened: aiohttp.ClientSession | None = None
+
+    def sibling(self, base_url: str) -> "HttpClient":
+        """Returns a client like this one for another server that the configuration names.
+
+        Raises:
+            ConfigError: The URL cannot be used.
+        """
+        url = parse_base_url(self._connection, base_url)
+        policy = replace(self._address_policy, hosts={*self._address_policy.hosts, url.host or ""})
+        other = copy(self)
+        vars(other).update(base_url=url, _address_policy=policy, _opened=None)
+        return other
 
     async def call(self, call: Call, auth: Auth) -> Any:
         """Makes a call and returns the JSON value of the response.
@@ -211,16 +226,14 @@ class HttpClient:
         await wait_for_gate()
         if call.starts_work:
             await check_submit()
-        url = credential.add_to(with_query(self.url(call.path), call.query))
-        own_headers = {} if call.data is None else {"Content-Type": call.content_type}
+        sent = call.to(self.url(call.path)).with_credential(credential)
         delivery = Delivery(call.starts_work)
         with self.translate_errors(str(call), delivery):
             async with self._session().request(
-                call.method,
-                url,
-                json=call.json,
-                data=call.form if call.data is None else call.data,
-                headers={**own_headers, **IDENTITY, **call.headers, **credential.headers},
+                sent.method,
+                sent.url,
+                data=sent.body or call.data,
+                headers=sent.headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
@@ -249,11 +262,12 @@ class HttpClient:
         """
         if origin(url) == origin(self.base_url):
             await wait_for_gate()
+        sent = Outgoing("GET", url, merged_headers(IDENTITY, headers)).with_credential(credential)
         # aiohttp's own timeout is for each pause. A server that sends one byte of the head now and then keeps it.
         async with asyncio.timeout(self.read_timeout_s):
             return await self._session().get(
-                credential.add_to(url),
-                headers={**IDENTITY, **headers, **credential.headers},
+                sent.url,
+                headers=sent.headers,
                 allow_redirects=False,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(self.read_timeout_s),
@@ -267,13 +281,13 @@ class HttpClient:
         translates.
         """
         await wait_for_gate()
+        sent = call.to(self.url(call.path)).with_credential(credential)
         async with asyncio.timeout(call.timeout_s):
             return await self._session().request(
-                call.method,
-                credential.add_to(with_query(self.url(call.path), call.query)),
-                json=call.json,
-                data=call.form,
-                headers={**IDENTITY, **call.headers, **credential.headers},
+                sent.method,
+                sent.url,
+                data=sent.body or call.data,
+                headers=sent.headers,
                 allow_redirects=False,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),

@@ -21,12 +21,13 @@ from export_worker.errors import (
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download, ResumePoint, Versioned
+from export_worker.platforms.http.auths import build_auth
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.responses import one_line, reading_answer, storable_text
 from export_worker.platforms.http.urls import with_query
 from export_worker.platforms.recipe.api import RecipeApi
-from export_worker.platforms.recipe.auth import recipe_auth, secrets_of
+from export_worker.platforms.recipe.auth import RecipeSecrets
 from export_worker.platforms.recipe.cool_down import CoolDown
 from export_worker.platforms.recipe.links import Links, link_of, link_with, links_in, name_of_link, unpacked_name
 from export_worker.platforms.recipe.listing import PagedRequest, found_in, listed
@@ -90,11 +91,12 @@ class RecipeDriver:
         self._client = HttpClient(
             name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
         )
-        self._auth = recipe_auth(name, own, self._recipe, self._options, self._client)
+        secrets = RecipeSecrets(name, own, self._options, redactor)
+        self._auth = build_auth(self._recipe.auth, secrets.of, self._client)
         self._api = RecipeApi(self._client, self._auth, self._recipe.errors)
         hosts = (*own.allow_hosts, *self._recipe.hosts)
         self._downloader = Downloader(self._client, self._auth, hosts, own.file_content_types)
-        self._seal = Seal(secrets_of(name, own))
+        self._seal = Seal(secrets.texts)
         self._links = Links()
         self._cool_down = CoolDown(self._recipe.limits.cool_down_s)
         self.resources: Sequence[str] = tuple(self._recipe.catalog)

@@ -12,7 +12,7 @@ from export_worker.contract.wording import Pattern
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import ConfigError
 from export_worker.platforms.http.auth import StaticAuth
-from export_worker.platforms.http.client import Credential
+from export_worker.platforms.http.outgoing import Credential
 from export_worker.platforms.settings import ConnectionSettings
 
 PAGE_ROWS_MIN = 1000

@@ -1,0 +1,61 @@
+"""A request as it is sent, and the credential that authenticates it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from export_worker.platforms.http.urls import with_query
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What one request sends to authenticate. The repr shows none of it.
+
+    Args:
+        headers: Headers such as `Authorization`.
+        query: Parameters of the query string, for platforms that expect the token there.
+        sign: Returns what signs one request; see `Outgoing`. It is called right before each request is sent.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sign: "Callable[[Outgoing], Credential] | None" = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request as it is sent.
+
+    Args:
+        method: HTTP method.
+        url: Complete URL.
+        headers: Those that the driver and the credential set. A signature also sees `Host`.
+        body: The complete body. Empty if there is none, or if it is streamed.
+        is_streamed: The body is sent piece by piece, so it cannot be signed.
+    """
+
+    method: str
+    url: URL
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+    is_streamed: bool = False
+
+    def with_credential(self, credential: Credential) -> "Outgoing":
+        """Returns the request with a credential, and signed if the credential signs."""
+        url, headers = with_query(self.url, credential.query), merged_headers(self.headers, credential.headers)
+        request = replace(self, url=url, headers=headers)
+        if credential.sign is None:
+            return request
+        host = url.host_port_subcomponent or ""  # as aiohttp sends it
+        signature = credential.sign(replace(request, headers=merged_headers(headers, {"Host": host})))
+        return request.with_credential(replace(signature, sign=None))
+
+
+def merged_headers(*parts: Mapping[str, str]) -> Mapping[str, str]:
+    """Returns the headers of all parts. The later one of two with the same name replaces the other, in any case."""
+    merged = CIMultiDict[str]()
+    for part in parts:
+        merged.update(part)
+    return merged
