@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.settings_file import settings_path, settings_text
@@ -48,6 +49,14 @@ def kinds(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
 
     folder = (settings_path(os.environ) or Path()).parent
     return matching([*kind_names(), *kinds_of_files(_settings(), folder)], incomplete)
+
+
+def recipes(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Returns the recipes that come with export-worker, then files."""
+    from export_worker.recipes.names import box_names  # noqa: PLC0415 - reads the recipes
+
+    names = [CompletionItem(name) for name in matching(list(box_names()), incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
 
 
 def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
