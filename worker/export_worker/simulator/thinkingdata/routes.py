@@ -49,6 +49,7 @@ def register(app: web.Application) -> None:
     post("/open/import-id-cluster-modify", clusters.replace, "text/csv")
     post("/open/import-id-cluster-modify-by-name", clusters.replace, "text/csv")
     post("/open/submit-sql", tasks.submit, FORM)
+    post("/open/cancel-sql-task", tasks.cancel, FORM)
     get("/open/sql-task-info", tasks.info, allow_head=False)
     get("/open/sql-result-page", tasks.page, allow_head=False)
 
