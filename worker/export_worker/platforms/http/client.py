@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import aiohttp
 from yarl import URL
@@ -23,6 +23,7 @@ from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
 from export_worker.platforms.http.urls import parse_base_url, with_query
+from export_worker.platforms.settings import ConnectionSettings
 from export_worker.step_context import check_submit, wait_for_gate
 from export_worker.texts.reasons import system_reason
 
@@ -168,6 +169,26 @@ class HttpClient:
         self.read_timeout_s = read_timeout_s
         self._answer_max_kib = answer_max_kib
         self._opened: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def for_connection(cls, name: str, settings: ConnectionSettings, redactor: Redactor) -> Self:
+        """Returns the client that the settings of a connection describe.
+
+        Args:
+            name: Name of the connection.
+            settings: The settings of the connection.
+            redactor: Masks secrets in messages.
+
+        Raises:
+            ConfigError: A setting cannot be used.
+        """
+        return cls(
+            name,
+            settings.base_url,
+            redactor,
+            address_policy=settings.address_policy(),
+            answer_max_kib=settings.answer_max_kib,
+        )
 
     async def call(self, call: Call, auth: Auth) -> Any:
         """Makes a call and returns the JSON value of the response.
