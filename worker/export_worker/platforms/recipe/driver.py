@@ -85,9 +85,7 @@ class RecipeDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own, self._recipe = recipe_settings(name, settings)
         self._options = own.options
-        self._client = HttpClient(
-            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
-        )
+        self._client = HttpClient.for_connection(name, own, redactor)
         secrets = RecipeSecrets(name, own, self._options, redactor)
         self._auth = build_auth(filled_auth(self._recipe.auth, self._options), secrets.of, self._client)
         self._api = RecipeApi(self._client, self._auth, self._recipe.errors)
