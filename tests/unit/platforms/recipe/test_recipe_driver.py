@@ -254,7 +254,7 @@ async def test_link_is_not_shown_and_is_asked_for_again_when_it_is_refused(build
     played.answers = {
         "/exports": [{"data": {"id": "j"}}],
         "/exports/j": [done("old"), done("new")],
-        f"{signed}old-2": [403],
+        f"{signed}old-2": [410],
         f"{signed}new-1": [gzip.compress(b"id\n1\n")],
         f"{signed}new-2": [gzip.compress(b"id\n2\n")],
     }

@@ -3,14 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
+from export_worker.contract.auth import AuthSpec, OAuthAuth, VolcengineSigner
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.recipe.settings import RecipeSettings
-from export_worker.recipes.templates import as_text
+from export_worker.recipes.templates import TemplateError, as_text, filled
 from export_worker.secrets.secret import Secret
 
 _SECRETS = ("api_key", "client_secret", "token")
 _OPTION = "options."
+
+
+def filled_auth(spec: AuthSpec, options: Mapping[str, Any]) -> AuthSpec:
+    """Returns the authentication with the options of the connection in its texts, such as `{options.tenant}`.
+
+    Raises:
+        ConfigError: An option that a text names has no value.
+    """
+    if not isinstance(spec, OAuthAuth | VolcengineSigner):
+        return spec  # the texts of the others are no templates
+    try:
+        members = {name: filled(value, {"options": options}) for name, value in spec.model_dump().items()}
+    except TemplateError as error:
+        raise ConfigError(f"auth: {error}") from None
+    return spec.model_copy(update=members)
 
 
 class RecipeSecrets:

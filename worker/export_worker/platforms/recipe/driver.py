@@ -12,7 +12,6 @@ from yarl import URL
 from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor
 from export_worker.errors import (
-    AuthFailedError,
     FieldProblem,
     InvalidRequestError,
     PlatformMalformedError,
@@ -27,7 +26,7 @@ from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.responses import one_line, reading_answer, storable_text
 from export_worker.platforms.http.urls import with_query
 from export_worker.platforms.recipe.api import RecipeApi
-from export_worker.platforms.recipe.auth import RecipeSecrets
+from export_worker.platforms.recipe.auth import RecipeSecrets, filled_auth
 from export_worker.platforms.recipe.cool_down import CoolDown
 from export_worker.platforms.recipe.links import Links, link_of, link_with, links_in, name_of_link, unpacked_name
 from export_worker.platforms.recipe.listing import PagedRequest, found_in, listed
@@ -50,8 +49,6 @@ from export_worker.recipes.templates import TemplateError, as_text, template
 
 STAGE_MAX_CHARS = 256
 """Of a stage, which is stored in Redis. Real ones have a dozen characters."""
-REFUSED_LINKS = (ResultMissingError, AuthFailedError)
-"""Errors after which a link is asked for again: it may have expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +85,9 @@ class RecipeDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own, self._recipe = recipe_settings(name, settings)
         self._options = own.options
-        self._client = HttpClient(
-            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
-        )
+        self._client = HttpClient.for_connection(name, own, redactor)
         secrets = RecipeSecrets(name, own, self._options, redactor)
-        self._auth = build_auth(self._recipe.auth, secrets.of, self._client)
+        self._auth = build_auth(filled_auth(self._recipe.auth, self._options), secrets.of, self._client)
         self._api = RecipeApi(self._client, self._auth, self._recipe.errors)
         hosts = (*own.allow_hosts, *self._recipe.hosts)
         self._downloader = Downloader(self._client, self._auth, hosts, own.file_content_types)
@@ -228,7 +223,7 @@ class RecipeDriver:
             try:
                 opening = self._downloader.open(link_with(links, number), name, resume_point)
                 return await stack.enter_async_context(opening)
-            except REFUSED_LINKS:
+            except ResultMissingError:
                 self._links.forget(job.text)
                 if is_last:
                     raise
