@@ -8,8 +8,8 @@ from pydantic import AfterValidator, ConfigDict, model_validator
 from export_worker.contract.request import PathKey
 from export_worker.credentials import reveal
 from export_worker.platforms.http.auth import StaticAuth, check_header_value
-from export_worker.platforms.http.client import Auth, HttpClient
-from export_worker.platforms.http.outgoing import Credential
+from export_worker.platforms.http.client import HttpClient
+from export_worker.platforms.http.outgoing import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
 
 RESULT_PATH = "/v1/api/job/result/{id}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -59,3 +60,27 @@ def merged_headers(*parts: Mapping[str, str]) -> Mapping[str, str]:
     for part in parts:
         merged.update(part)
     return merged
+
+
+class Auth(Protocol):
+    """Provides credentials, and new ones when the platform refuses the current one."""
+
+    async def credential(self) -> Credential:
+        """Returns the credential to use now.
+
+        Raises:
+            PlatformError: There was none yet, and none could be obtained.
+        """
+
+    async def renew(self, rejected: Credential) -> Credential | None:
+        """Returns a credential with which to repeat a call that got 401; None when there is no other.
+
+        Args:
+            rejected: The credential that the platform refused.
+
+        Raises:
+            PlatformError: A new credential could not be obtained.
+        """
+
+    async def close(self) -> None:
+        """Stops tasks that still run."""
