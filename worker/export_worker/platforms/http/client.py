@@ -187,22 +187,31 @@ class HttpClient:
         return other
 
     async def call(self, call: Call, auth: Auth) -> Any:
-        """Makes a call and returns the JSON value of the response.
+        """Makes a call and returns the JSON value of the response. A 401 is answered as `answer` does.
+
+        Raises:
+            PlatformError: No response, an error status, or no JSON.
+        """
+        response = await self.answer(call, auth)
+        error = error_for(response, self.redactor)
+        if error is not None:
+            raise error
+        return await self.json(response)
+
+    async def answer(self, call: Call, auth: Auth) -> HttpResponse:
+        """Makes a call and returns the response, whatever its status.
 
         A call that gets 401 is repeated once with a new credential.
 
         Raises:
-            PlatformError: No response, an error status, or no JSON.
+            PlatformError: See `exchange`.
         """
         credential = await auth.credential()
         response = await self.exchange(call, credential)
         repeatable = call.data is None
         if response.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
-            response = await self.exchange(call, fresh)
-        error = error_for(response, self.redactor)
-        if error is not None:
-            raise error
-        return await self.json(response)
+            return await self.exchange(call, fresh)
+        return response
 
     async def json(self, response: HttpResponse) -> Any:
         """Returns the JSON value of a successful response. A long body is parsed in a thread.
