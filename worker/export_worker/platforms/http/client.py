@@ -5,30 +5,37 @@ to another host after a redirect (measured with aiohttp 3.14).
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol
-from urllib.parse import urlencode
+from typing import Any, Protocol, Self
 
 import aiohttp
 from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import PolicyConnector, origin
-from export_worker.errors import PlatformMalformedError, PlatformUnavailableError
+from export_worker.egress.connection_trouble import ProxyLoginError
+from export_worker.egress.connector import origin
+from export_worker.egress.network import Network
+from export_worker.egress.network_settings import NetworkSettings
+from export_worker.errors import (
+    PlatformError,
+    PlatformMalformedError,
+    PlatformUnavailableError,
+    PlatformUnconnectedError,
+)
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
-from export_worker.platforms.http.outgoing import Credential, Outgoing, merged_headers
-from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
+from export_worker.platforms.http.failures import failure_reason
+from export_worker.platforms.http.outgoing import Credential, Outgoing, encoded_body, merged_headers
+from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.platforms.http.urls import parse_base_url, with_query
+from export_worker.platforms.settings import ConnectionSettings
 from export_worker.step_context import check_submit, wait_for_gate
-from export_worker.texts.reasons import system_reason
 
 CONNECT_TIMEOUT_S = 10.0
 """Long enough for two lost SYN packets (repeated after 1 s and 3 s), short enough to report a dead host soon."""
@@ -61,6 +68,8 @@ IDENTITY: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 HEAD_FIELD_MAX_BYTES = 64 * 1024
 HEAD_FIELDS_MAX = 300
 """Signed links, cookies and security policies make long heads. aiohttp's limits are 8,190 bytes and 128 fields."""
+PROXY_LOGIN_NEEDED = 407
+"""A status that only proxies send (RFC 9110, 15.5.8)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -100,7 +109,7 @@ class Call:
         form: Form body, if not None.
         data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
         headers: Further headers.
-        content_type: Media type of `data`.
+        content_type: Media type of `data`. A POST without any body is sent as JSON.
         timeout_s: Seconds for the whole exchange.
         is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
         starts_work: The call starts work on the platform, so a repetition may start it twice. An error after which the
@@ -124,19 +133,11 @@ class Call:
 
     def to(self, url: URL) -> Outgoing:
         """Returns the request, without a credential."""
-        body, media_type = self._body()
+        body, media_type = encoded_body(self.method, self.json, self.form)
+        if self.data is not None:
+            media_type = self.content_type
         headers = merged_headers({"Content-Type": media_type} if media_type else {}, IDENTITY, self.headers)
         return Outgoing(self.method, with_query(url, self.query), headers, body, is_streamed=self.data is not None)
-
-    def _body(self) -> tuple[bytes, str]:
-        """Returns the complete body and its media type, each empty if there is none."""
-        if self.data is not None:
-            return b"", self.content_type
-        if self.json is not None:
-            return json.dumps(self.json).encode(), "application/json"
-        if self.form is not None:
-            return urlencode(self.form).encode(), "application/x-www-form-urlencoded"
-        return b"", ""
 
 
 class HttpClient:
@@ -172,6 +173,7 @@ class HttpClient:
         self._address_policy = address_policy or AddressPolicy({self.base_url.host or ""})
         self.read_timeout_s = read_timeout_s
         self._answer_max_kib = answer_max_kib
+        self._network = Network(f"connections.{connection}", NetworkSettings(), self.base_url, redactor)
         self._opened: aiohttp.ClientSession | None = None
 
     def sibling(self, base_url: str) -> "HttpClient":
@@ -185,6 +187,28 @@ class HttpClient:
         other = copy(self)
         vars(other).update(base_url=url, _address_policy=policy, _opened=None)
         return other
+
+    @classmethod
+    def for_connection(cls, name: str, settings: ConnectionSettings, redactor: Redactor) -> Self:
+        """Returns the client that the settings of a connection describe.
+
+        Args:
+            name: Name of the connection.
+            settings: The settings of the connection.
+            redactor: Masks secrets in messages.
+
+        Raises:
+            ConfigError: A setting cannot be used.
+        """
+        client = cls(
+            name,
+            settings.base_url,
+            redactor,
+            address_policy=settings.address_policy(),
+            answer_max_kib=settings.answer_max_kib,
+        )
+        client._network = Network(f"connections.{name}", settings, client.base_url, redactor)
+        return client
 
     async def call(self, call: Call, auth: Auth) -> Any:
         """Makes a call and returns the JSON value of the response. A 401 is answered as `answer` does.
@@ -238,12 +262,9 @@ class HttpClient:
         sent = call.to(self.url(call.path)).with_credential(credential)
         delivery = Delivery(call.starts_work)
         with self.translate_errors(str(call), delivery):
-            async with self._session().request(
-                sent.method,
-                sent.url,
-                data=sent.body or call.data,
-                headers=sent.headers,
-                allow_redirects=False,
+            async with await self._send(
+                sent,
+                call.data,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
@@ -274,10 +295,8 @@ class HttpClient:
         sent = Outgoing("GET", url, merged_headers(IDENTITY, headers)).with_credential(credential)
         # aiohttp's own timeout is for each pause. A server that sends one byte of the head now and then keeps it.
         async with asyncio.timeout(self.read_timeout_s):
-            return await self._session().get(
-                sent.url,
-                headers=sent.headers,
-                allow_redirects=False,
+            return await self._send(
+                sent,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(self.read_timeout_s),
             )
@@ -292,15 +311,31 @@ class HttpClient:
         await wait_for_gate()
         sent = call.to(self.url(call.path)).with_credential(credential)
         async with asyncio.timeout(call.timeout_s):
-            return await self._session().request(
-                sent.method,
-                sent.url,
-                data=sent.body or call.data,
-                headers=sent.headers,
-                allow_redirects=False,
+            return await self._send(
+                sent,
+                call.data,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),
             )
+
+    async def _send(
+        self, sent: Outgoing, stream: AsyncIterator[bytes] | None = None, **options: Any
+    ) -> aiohttp.ClientResponse:
+        """Sends a request over the network that the settings describe. Redirects are not followed."""
+        network = await self._network.options(sent.url)
+        response = await self._session().request(
+            sent.method,
+            sent.url,
+            data=sent.body or stream,
+            headers=sent.headers,
+            allow_redirects=False,
+            **network,
+            **options,
+        )
+        if response.status == PROXY_LOGIN_NEEDED and network["proxy"] is not None:
+            response.close()
+            raise ProxyLoginError
+        return response
 
     def url(self, path_and_query: str) -> URL:
         """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
@@ -322,25 +357,19 @@ class HttpClient:
         except TimeoutError:
             message = f"{call}: no response within the timeout"
             raise PlatformUnavailableError(message, unclear=delivery.unclear) from None
-        except (aiohttp.ClientResponseError, CodingError, UnknownCodingError) as error:
-            raise PlatformMalformedError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise PlatformUnavailableError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
+        except (aiohttp.ClientError, OSError, CodingError, UnknownCodingError) as error:
+            raise self._translated(error, call, delivery) from None
+
+    def _translated(self, error: Exception, call: str, delivery: Delivery) -> PlatformError:
+        if trouble := self._network.trouble(error):
+            return PlatformUnconnectedError(one_line(f"{call}: {trouble}", self.redactor))
+        is_malformed = isinstance(error, aiohttp.ClientResponseError | CodingError | UnknownCodingError)
+        kind = PlatformMalformedError if is_malformed else PlatformUnavailableError
+        return kind(f"{call}: {self.reason(error)}", unclear=delivery.unclear)
 
     def reason(self, error: Exception) -> str:
         """Returns what failed, in one line without URLs and without what the response contains."""
-        if isinstance(error, aiohttp.InvalidURL):
-            return "the URL cannot be used"
-        if isinstance(error, CodingError):
-            return f"the body is not whole: {error}"
-        if isinstance(error, UnknownCodingError):
-            return f"the body has a coding that cannot be undone: {one_line(str(error), self.redactor)}"
-        if isinstance(error, aiohttp.ClientResponseError):
-            return f"the response is not valid HTTP: {one_line(without_quotes(error.message), self.redactor)}"
-        if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
-            why = one_line(without_quotes(system_reason(str(error.os_error))), self.redactor)
-            return f"cannot connect to {error.host}:{error.port} ({why})"
-        return one_line(without_quotes(str(error)), self.redactor) or type(error).__name__
+        return failure_reason(error, self.redactor)
 
     async def close(self) -> None:
         """Closes the session. No call may be made afterwards."""
@@ -350,7 +379,7 @@ class HttpClient:
     def _session(self) -> aiohttp.ClientSession:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=PolicyConnector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
+                connector=self._network.connector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
                 # A cookie would be a credential that is not in the configuration.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},
