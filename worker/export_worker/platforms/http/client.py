@@ -5,14 +5,12 @@ to another host after a redirect (measured with aiohttp 3.14).
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Self
-from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
@@ -32,12 +30,12 @@ from export_worker.errors import (
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
-from export_worker.platforms.http.outgoing import Auth, Credential, Outgoing, merged_headers
-from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
+from export_worker.platforms.http.failures import failure_reason
+from export_worker.platforms.http.outgoing import Auth, Credential, Outgoing, encoded_body, merged_headers
+from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.step_context import check_submit, wait_for_gate
-from export_worker.texts.reasons import system_reason
 
 CONNECT_TIMEOUT_S = 10.0
 """Long enough for two lost SYN packets (repeated after 1 s and 3 s), short enough to report a dead host soon."""
@@ -111,23 +109,11 @@ class Call:
 
     def to(self, url: URL) -> Outgoing:
         """Returns the request, without a credential."""
-        body, media_type = self._body()
+        body, media_type = encoded_body(self.method, self.json, self.form)
+        if self.data is not None:
+            media_type = self.content_type
         headers = merged_headers({"Content-Type": media_type} if media_type else {}, IDENTITY, self.headers)
         return Outgoing(self.method, with_query(url, self.query), headers, body, is_streamed=self.data is not None)
-
-    def _body(self) -> tuple[bytes, str]:
-        """Returns the complete body and its media type, each empty if there is none.
-
-        aiohttp labels a POST without a body as bytes. The platforms' documents say JSON, and a server may refuse the
-        rest.
-        """
-        if self.data is not None:
-            return b"", self.content_type
-        if self.json is not None:
-            return json.dumps(self.json).encode(), "application/json"
-        if self.form is not None:
-            return urlencode(self.form).encode(), "application/x-www-form-urlencoded"
-        return b"", "application/json" if self.method in {"POST", "PUT", "PATCH"} else ""
 
 
 class HttpClient:
@@ -201,22 +187,31 @@ class HttpClient:
         return client
 
     async def call(self, call: Call, auth: Auth) -> Any:
-        """Makes a call and returns the JSON value of the response.
+        """Makes a call and returns the JSON value of the response. A 401 is answered as `answer` does.
+
+        Raises:
+            PlatformError: No response, an error status, or no JSON.
+        """
+        response = await self.answer(call, auth)
+        error = error_for(response, self.redactor)
+        if error is not None:
+            raise error
+        return await self.json(response)
+
+    async def answer(self, call: Call, auth: Auth) -> HttpResponse:
+        """Makes a call and returns the response, whatever its status.
 
         A call that gets 401 is repeated once with a new credential.
 
         Raises:
-            PlatformError: No response, an error status, or no JSON.
+            PlatformError: See `exchange`.
         """
         credential = await auth.credential()
         response = await self.exchange(call, credential)
         repeatable = call.data is None
         if response.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
-            response = await self.exchange(call, fresh)
-        error = error_for(response, self.redactor)
-        if error is not None:
-            raise error
-        return await self.json(response)
+            return await self.exchange(call, fresh)
+        return response
 
     async def json(self, response: HttpResponse) -> Any:
         """Returns the JSON value of a successful response. A long body is parsed in a thread.
@@ -244,10 +239,8 @@ class HttpClient:
         delivery = Delivery(call.starts_work)
         with self.translate_errors(str(call), delivery):
             async with await self._send(
-                sent.method,
-                sent.url,
-                data=sent.body or call.data,
-                headers=sent.headers,
+                sent,
+                call.data,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
@@ -279,9 +272,7 @@ class HttpClient:
         # aiohttp's own timeout is for each pause. A server that sends one byte of the head now and then keeps it.
         async with asyncio.timeout(self.read_timeout_s):
             return await self._send(
-                "GET",
-                sent.url,
-                headers=sent.headers,
+                sent,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(self.read_timeout_s),
             )
@@ -297,18 +288,26 @@ class HttpClient:
         sent = call.to(self.url(call.path)).with_credential(credential)
         async with asyncio.timeout(call.timeout_s):
             return await self._send(
-                sent.method,
-                sent.url,
-                data=sent.body or call.data,
-                headers=sent.headers,
+                sent,
+                call.data,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),
             )
 
-    async def _send(self, method: str, url: URL, **options: Any) -> aiohttp.ClientResponse:
+    async def _send(
+        self, sent: Outgoing, stream: AsyncIterator[bytes] | None = None, **options: Any
+    ) -> aiohttp.ClientResponse:
         """Sends a request over the network that the settings describe. Redirects are not followed."""
-        network = await self._network.options(url)
-        response = await self._session().request(method, url, allow_redirects=False, **network, **options)
+        network = await self._network.options(sent.url)
+        response = await self._session().request(
+            sent.method,
+            sent.url,
+            data=sent.body or stream,
+            headers=sent.headers,
+            allow_redirects=False,
+            **network,
+            **options,
+        )
         if response.status == PROXY_LOGIN_NEEDED and network["proxy"] is not None:
             response.close()
             raise ProxyLoginError
@@ -346,18 +345,7 @@ class HttpClient:
 
     def reason(self, error: Exception) -> str:
         """Returns what failed, in one line without URLs and without what the response contains."""
-        if isinstance(error, aiohttp.InvalidURL):
-            return "the URL cannot be used"
-        if isinstance(error, CodingError):
-            return f"the body is not whole: {error}"
-        if isinstance(error, UnknownCodingError):
-            return f"the body has a coding that cannot be undone: {one_line(str(error), self.redactor)}"
-        if isinstance(error, aiohttp.ClientResponseError):
-            return f"the response is not valid HTTP: {one_line(without_quotes(error.message), self.redactor)}"
-        if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
-            why = one_line(without_quotes(system_reason(str(error.os_error))), self.redactor)
-            return f"cannot connect to {error.host}:{error.port} ({why})"
-        return one_line(without_quotes(str(error)), self.redactor) or type(error).__name__
+        return failure_reason(error, self.redactor)
 
     async def close(self) -> None:
         """Closes the session. No call may be made afterwards."""

@@ -1,8 +1,10 @@
 """A request as it is sent, and the credential that authenticates it."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import urlencode
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -60,6 +62,19 @@ def merged_headers(*parts: Mapping[str, str]) -> Mapping[str, str]:
     for part in parts:
         merged.update(part)
     return merged
+
+
+def encoded_body(method: str, value: Any, form: Mapping[str, str] | None) -> tuple[bytes, str]:
+    """Returns a body of JSON or of a form, and its media type. Each is empty if there is none.
+
+    A POST without a body is labelled as JSON. aiohttp would label it as bytes. The platforms' documents say JSON, and a
+    server may refuse the rest.
+    """
+    if value is not None:
+        return json.dumps(value).encode(), "application/json"
+    if form is not None:
+        return urlencode(form).encode(), "application/x-www-form-urlencoded"
+    return b"", "application/json" if method in {"POST", "PUT", "PATCH"} else ""
 
 
 class Auth(Protocol):

@@ -107,7 +107,7 @@ class SensorsdataApi:
             PlatformRefusedError: A response of status 200 contains an error.
             PlatformError: No response, an error status, or no JSON.
         """
-        response = await self._client.exchange(call, await self._auth.credential())
+        response = await self._client.answer(call, self._auth)
         error = error_for(response, self.redactor)
         if error is not None:
             raise error

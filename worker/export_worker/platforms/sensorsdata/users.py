@@ -88,6 +88,10 @@ class QueryClient:
         credential = await self._auth.credential()
         with self._client.translate_errors(str(call)):
             response = await self._client.open_stream(call, credential)
+        if response.status == 401 and (fresh := await self._auth.renew(credential)) is not None:
+            response.close()
+            with self._client.translate_errors(str(call)):
+                response = await self._client.open_stream(call, fresh)
         try:
             await self._check(call, response)
             yield response
