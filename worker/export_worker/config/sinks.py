@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from export_worker.config.section import Section
 from export_worker.contract.order import check_order
 from export_worker.contract.wording import WEB_ADDRESS, Pattern
+from export_worker.egress.network_settings import NetworkSettings
 
 BrokerName = Literal["rabbitmq", "nats", "kafka"]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -70,7 +71,7 @@ class RedisStreamSink(SinkSettings):
     """The stream is trimmed to about this number of entries. Default 100,000, at least 1."""
 
 
-class WebhookSink(SinkSettings):
+class WebhookSink(NetworkSettings, SinkSettings):
     """Posts events to an address, signed by the rules of Standard Webhooks."""
 
     type: Literal["webhook"]

@@ -16,16 +16,11 @@ from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connection_trouble import ProxyLoginError
+from export_worker.egress.connection_trouble import PlatformUnconnectedError
 from export_worker.egress.connector import origin
 from export_worker.egress.network import Network
 from export_worker.egress.network_settings import NetworkSettings
-from export_worker.errors import (
-    PlatformError,
-    PlatformMalformedError,
-    PlatformUnavailableError,
-    PlatformUnconnectedError,
-)
+from export_worker.errors import PlatformError, PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
@@ -83,8 +78,6 @@ IDENTITY: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 HEAD_FIELD_MAX_BYTES = 64 * 1024
 HEAD_FIELDS_MAX = 300
 """Signed links, cookies and security policies make long heads. aiohttp's limits are 8,190 bytes and 128 fields."""
-PROXY_LOGIN_NEEDED = 407
-"""A status that only proxies send (RFC 9110, 15.5.8)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -311,12 +304,7 @@ class HttpClient:
 
     async def _send(self, method: str, url: URL, **options: Any) -> aiohttp.ClientResponse:
         """Sends a request over the network that the settings describe. Redirects are not followed."""
-        network = await self._network.options(url)
-        response = await self._session().request(method, url, allow_redirects=False, **network, **options)
-        if response.status == PROXY_LOGIN_NEEDED and network["proxy"] is not None:
-            response.close()
-            raise ProxyLoginError
-        return response
+        return await self._network.request(self._session(), method, url, **options)
 
     def url(self, path_and_query: str) -> URL:
         """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
