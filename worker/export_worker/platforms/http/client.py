@@ -116,7 +116,7 @@ class Call:
         json: JSON body, if not None.
         form: Form body, if not None.
         data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
-        content_type: Media type of `data`.
+        content_type: Media type of `data`. A POST without any body is sent as JSON.
         timeout_s: Seconds for the whole exchange.
         is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
         starts_work: The call starts work on the platform, so a repetition may start it twice. An error after which the
@@ -237,7 +237,6 @@ class HttpClient:
         if call.starts_work:
             await check_submit()
         url = credential.add_to(with_query(self.url(call.path), call.query))
-        own_headers = {} if call.data is None else {"Content-Type": call.content_type}
         delivery = Delivery(call.starts_work)
         with self.translate_errors(str(call), delivery):
             async with await self._send(
@@ -245,7 +244,7 @@ class HttpClient:
                 url,
                 json=call.json,
                 data=call.form if call.data is None else call.data,
-                headers={**own_headers, **IDENTITY, **credential.headers},
+                headers={**_media_type(call), **IDENTITY, **credential.headers},
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
@@ -370,6 +369,17 @@ class HttpClient:
                 max_headers=HEAD_FIELDS_MAX,
             )
         return self._opened
+
+
+def _media_type(call: Call) -> Mapping[str, str]:
+    """Returns the header of a call's media type, where aiohttp's would be missing or wrong.
+
+    aiohttp labels a POST without a body as bytes. The platforms' documents say JSON, and a server may refuse the rest.
+    """
+    if call.data is not None:
+        return {"Content-Type": call.content_type}
+    is_empty = call.method in {"POST", "PUT", "PATCH"} and call.json is None and call.form is None
+    return {"Content-Type": "application/json"} if is_empty else {}
 
 
 def _pauses(longest_s: float) -> aiohttp.ClientTimeout:
