@@ -98,7 +98,7 @@ def test_a_second_composition_root_is_seen() -> None:
 
 READ_THE_ENVIRONMENT = (
     "export_worker.config",
-    "export_worker.credentials",
+    "export_worker.references",
     "export_worker.wiring",
     "export_worker.commands",
     "export_worker.demo",

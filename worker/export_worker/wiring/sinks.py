@@ -7,6 +7,7 @@ from typing import assert_never
 
 from arq.connections import ArqRedis
 from pydantic import SecretStr
+from yarl import URL
 
 from export_worker.config import Config
 from export_worker.config.sinks import (
@@ -22,6 +23,7 @@ from export_worker.config.sinks import (
 )
 from export_worker.config.triggers import AnyTrigger, BrokerTrigger, SqsTrigger
 from export_worker.credentials import Redactor, reveal
+from export_worker.egress.network import Network
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.redis.client import Commands, commands
@@ -165,7 +167,13 @@ def _webhook(section: str, settings: WebhookSink) -> Webhook:
         # It may be short, so that receivers can change from a short key to a longer one.
         keys.append(_signing_key(settings.previous_secret, f"{section}.previous_secret"))
     return Webhook(
-        url, keys, timeout_s=settings.timeout_s, allow_private=settings.allow_private, at_once=settings.at_once
+        url,
+        keys,
+        timeout_s=settings.timeout_s,
+        allow_private=settings.allow_private,
+        at_once=settings.at_once,
+        # The redactor of the process knows the passwords of proxies already; see `build_redactor`.
+        network=Network(section, settings, URL(url), Redactor()),
     )
 
 
