@@ -22,9 +22,8 @@ from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.failures_document import Failures
-from export_producers.reads.overview_document import Overview
+from export_producers.reads.overview_document import Overview, WorkerState
 from export_producers.reads.shared import SharedRead, SharedReads
-from export_producers.reads.workers import WorkerState
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status

@@ -16,6 +16,7 @@ from export_producers.console.live import Parts, stream, stream_state
 from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.pages.overview import STATS
 from export_producers.console.pages.overview_views import connection_rows, held, state_of
+from export_producers.console.request_form.catalog_names import NAMES
 from export_producers.console.views import Text, address, command, human_bytes, kind_key, said
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
@@ -218,6 +219,7 @@ async def catalog(request: web.Request) -> web.Response:
     name, given = request.match_info["connection"], query(request, "resource", "project", *CHOICES)
     resource, project = given.get("resource", ""), given.get("project", "").strip() or None
     items = await catalog_items(request, resource, project)
+    request.app[NAMES].add((name, resource, project), items)
     options = [] if project is None else ["--project", project]
     return page(
         request,

@@ -14,6 +14,7 @@ from export_producers.console.live import LIVE_PAGES, Parts, stream
 from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
 from export_producers.console.pages.live_rows import PAGE_ROWS, LiveRows, part_of
 from export_producers.console.pages.slowness import slowed
+from export_producers.console.request_form.catalog_names import NAMES, CatalogNames
 from export_producers.console.views import (
     SYMBOLS,
     Row,
@@ -118,7 +119,7 @@ async def show_list(request: web.Request) -> web.Response:
         request,
         "exports",
         title="exports.title",
-        rows=rows_of(found.statuses, request.get(OVERVIEW), now),
+        rows=rows_of(found.statuses, request.get(OVERVIEW), now, request.app[NAMES]),
         query=wanted,
         presets=presets(request[PRINCIPAL]),
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
@@ -147,7 +148,7 @@ async def live_list(request: web.Request) -> web.StreamResponse:
     allowed, may_act = allowed_connections(request), request[VISITOR].may_act
 
     async def render(statuses: Sequence[Status]) -> Parts:
-        rows = rows_of(statuses, await recent_overview(request.app, allowed), datetime.now(UTC))
+        rows = rows_of(statuses, await recent_overview(request.app, allowed), datetime.now(UTC), request.app[NAMES])
         return {part_of(each.status): rendered(language, "row", each=each, may_act=may_act) for each in rows}
 
     rows = LiveRows(
@@ -168,14 +169,14 @@ def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
     ]
 
 
-def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:
-    """Returns the rows of a list. Pure.
+def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime, names: CatalogNames) -> list[Row]:
+    """Returns the rows of a list.
 
     Args:
         overview: None if it is not known what slows the exports.
     """
     connections = {} if overview is None else overview.connections
-    return [row(status, now, slowed(status, connections.get(status.connection), now)) for status in statuses]
+    return [row(each, now, slowed(each, connections.get(each.connection), now), names.of(each)) for each in statuses]
 
 
 def connections_of(overview: Overview | None, allowed: frozenset[str] | None) -> list[str]:

@@ -15,7 +15,8 @@ from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.overviews import read_fleet
-from export_producers.reads.workers import Fleet, WorkerState
+from export_producers.reads.overview_document import WorkerState
+from export_producers.reads.workers import Fleet
 from export_worker.contract.worker_record import RunningStep
 
 SHOWN_SILENCE = timedelta(seconds=5)
