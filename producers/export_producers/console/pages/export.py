@@ -1,7 +1,6 @@
 """The page Export, and what can be done there."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -42,7 +41,7 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
     Raises:
         ExportNotFoundError: The export does not exist.
     """
-    storage, now = request.app[CONTEXT].queue.storage, datetime.now(UTC)
+    storage, now = request.app[CONTEXT].queue.storage, request.app[CONTEXT].now
     details = (await request.app[LIVE_PAGES].details.get([export_id]))[export_id]
     if details is None:
         raise ExportNotFoundError(export_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 
 from aiohttp import web
@@ -107,7 +107,7 @@ async def show_list(request: web.Request) -> web.Response:
 
     Two round trips, three with a state, one for the login, and one in ten seconds for the overview of all pages.
     """
-    queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
+    queue, now, wanted = request.app[CONTEXT].queue, request.app[CONTEXT].now, Query.of(request)
     allowed = allowed_connections(request)
     try:
         found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
@@ -144,15 +144,20 @@ async def show_list(request: web.Request) -> web.Response:
 
 async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows one page of exports."""
-    queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
+    context, language, wanted = request.app[CONTEXT], preferences_of(request).lang, Query.of(request)
     allowed, may_act = allowed_connections(request), request[VISITOR].may_act
 
     async def render(statuses: Sequence[Status]) -> Parts:
-        rows = rows_of(statuses, await recent_overview(request.app, allowed), datetime.now(UTC), request.app[NAMES])
+        rows = rows_of(statuses, await recent_overview(request.app, allowed), context.now, request.app[NAMES])
         return {part_of(each.status): rendered(language, "row", each=each, may_act=may_act) for each in rows}
 
     rows = LiveRows(
-        queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, render=render, language=language
+        context.queue,
+        request.app[LIVE_PAGES].statuses,
+        wanted.where(allowed),
+        wanted.cursor,
+        render=render,
+        language=language,
     )
     return await stream(request, (wanted.live_url, language, may_act), rows.read, rows.update)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -61,7 +61,7 @@ async def _state(app: web.Application, allowed: frozenset[str] | None) -> dict[s
     fleet = await read_fleet(app[CONTEXT], allowed)
     return {
         "fleet": fleet,
-        "workers": worker_rows(fleet, datetime.now(UTC)),
+        "workers": worker_rows(fleet, fleet.now),
         "versions": versions(fleet.workers),
         "oldest": {role: timedelta(seconds=each.oldest_due_age_s) for role, each in fleet.queue.items()},
     }
