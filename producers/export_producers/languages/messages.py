@@ -25,7 +25,7 @@ DEPTH_MAX = 6
 """Messages in messages. Ours have at most five levels."""
 READS_MAX = 60
 """Texts that are looked up for one message, each in all templates: a bound for texts that are made to take long."""
-WEAK_CHARS, WEAK_CHARS_WITH_BEGINNING = 12, 5
+WEAK_CHARS, WEAK_CHARS_WITH_BEGINNING = 12, 4
 """Templates with fewer characters also fit texts of others. They are used only if a part of them has a translation."""
 JOINTS = {"; ": "\uff1b", ": ": "\uff1a"}
 """What is between messages that are joined, and what a translation has in its place."""

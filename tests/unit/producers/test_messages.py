@@ -24,7 +24,9 @@ FOR_PROGRAMS = {
     "Bearer {}",
     "public, max-age=31536000, immutable",
     "return redis.call('HGET', KEYS[1], 'a')",
-    "SELECT {} FROM {} c LEFT JOIN {} u ON c.{} = u.{} WHERE c.cluster_name = {}",
+    "Basic {}",
+    "SELECT {} FROM {} c LEFT JOIN {} u ON {} WHERE c.cluster_name = {}",
+    "c.{} = CAST(u.{} AS varchar)",
 }
 """Texts of requests and pages that no person reads."""
 OF_OTHERS = {

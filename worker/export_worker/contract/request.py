@@ -8,7 +8,15 @@ from hashlib import sha256
 from operator import or_
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from export_worker.contract.charsets import LABEL
@@ -95,6 +103,12 @@ BaseTime = Annotated[
 ]
 """Sensors Data: the time of one partition of a user group (user-group document)."""
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
+TrimmedName = Annotated[Name, BeforeValidator(lambda value: value.strip() if isinstance(value, str) else value)]
+"""A name without the blanks around it. A sample of ThinkingData's document has one before a name."""
+
+
+TagType = Literal["text", "number", "time", "list"]
+"""ThinkingData: the type of a tag's values."""
 
 
 class GrowingioTagUsers(Kind):
@@ -222,8 +236,10 @@ class ThinkingdataClusterUsers(Kind):
     """The number of the project, above 0. Required."""
     cluster_id: PositiveId | None = None
     """The number of the cluster or tag, above 0. Default: none; then `cluster_name` is needed."""
-    cluster_name: Name | None = None
-    """The name of the cluster or tag, 1 to 512 characters. Default: none; then `cluster_id` is needed."""
+    cluster_name: TrimmedName | None = None
+    """The name of the cluster or tag, 1 to 512 characters; blanks around it are removed.
+
+    Default: none; then `cluster_id` is needed."""
     catalog: Literal["cluster", "tag"] = "cluster"
     """Whether the users of a cluster or of a tag are exported: `cluster` or `tag`. Default `cluster`."""
     refresh: bool = True
@@ -233,11 +249,19 @@ class ThinkingdataClusterUsers(Kind):
     connection."""
     file_format: Literal["csv", "json"] | None = None
     """The format of the file: `csv` or `json`. Default: `csv`."""
+    tag_type: TagType | None = None
+    """The type of the values of a tag: `text`, `number`, `time` or `list`. The platform keeps each type in a column of
+    its own. Only with `catalog` `tag`. Default: `text`."""
+    join_key: Name | None = None
+    """The column of the table of users that identifies the members: `#user_id`, or the column whose texts were
+    uploaded, such as `#account_id`. 1 to 512 characters. Default: `join_key` of the connection."""
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
         if (self.cluster_id is None) == (self.cluster_name is None):
             raise field_rule("cluster_id", "exactly one of cluster_id and cluster_name is needed")
+        if self.tag_type is not None and self.catalog != "tag":
+            raise field_rule("tag_type", "is allowed only with catalog tag")
         return self
 
 
