@@ -1,4 +1,4 @@
-"""Pages in Chinese: no sentence is in English, whoever has made it, and times are times of the page."""
+"""Pages in Chinese: no sentence is in English, also those that workers have stored, and times are those of the page."""
 
 # ruff: noqa: RUF001 - messages in Chinese have wide marks
 
