@@ -32,6 +32,7 @@ PLATFORM_FLOORS: tuple[tuple[str, ...], ...] = (
     ("settings", "operations", "base"),
     ("http", "arguments", "registry"),
     ("growingio", "growingio_rest", "recipe", "sensorsdata", "thinkingdata", "conformance"),
+    ("recipe_check",),
 )
 """The same within `platforms`: a driver imports the toolkit, and no other driver."""
 PLATFORM_FLOOR_OF = {name: floor for floor, names in enumerate(PLATFORM_FLOORS) for name in names}

@@ -4,8 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from export_producers import use_recipe
+from export_producers.commands.completion import kinds
+from export_producers.console.request_form.drafts import kinds_of
+from export_producers.console.request_form.forms import about_kind, fields_of
+from export_worker.cli import cli
 from export_worker.config import load_config
 from export_worker.contract import kind_names
 from export_worker.contract.parsing import parse_request
@@ -171,3 +178,34 @@ def test_every_recipe_of_the_box_is_right_and_has_the_name_of_its_file() -> None
         for kind in recipe.kinds:
             assert kind_model(f"{name}.{kind}") is not None
         assert {f"{name}.{kind}" for kind in recipe.kinds} <= set(kind_names.kind_names())
+
+
+def test_form_of_the_console_has_the_fields_of_the_recipe(tmp_path: Path) -> None:
+    load_config(str(configured(tmp_path)))
+    assert kinds_of("recipe:lists") == ["lists.users"]
+    assert kinds_of("recipe:amplitude") == ["amplitude.cohort_users"]
+    fields = {field.name: field for field in fields_of("lists.users")}
+    assert (fields["export.list_id"].is_required, fields["export.limit"].default) == (True, 100)
+    assert list(fields["export.mode"].choices) == ["fast", "full"]
+    assert about_kind("lists.users") == "The users of one list."
+
+
+def test_service_without_a_configuration_uses_a_recipe_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(TEXT, encoding="utf-8")
+    assert use_recipe(tmp_path / "mine.toml") == ["lists.users"]
+    assert request().platform == "recipe:lists"
+
+
+def test_completion_offers_kinds_of_recipe_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_CONFIG", str(configured(tmp_path)))
+    command = click.Command("list")
+    found = kinds(click.Context(command), click.Argument(["kind"]), "")
+    assert {"growingio.analysis", "amplitude.cohort_users", "lists.users"} <= set(found)
+
+
+def test_schema_command_describes_kinds_of_recipe_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORT_CONFIG", str(configured(tmp_path)))
+    for document in ("request", "openapi", "asyncapi"):
+        kind_names._added.clear()
+        printed = CliRunner().invoke(cli, ["schema", document])
+        assert '"lists.users"' in printed.stdout, document

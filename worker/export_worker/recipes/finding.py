@@ -66,3 +66,8 @@ def _text(file: Path) -> str:
         return decode_text(data)
     except ValueError as error:
         raise ConfigError(f"the recipe {file} is not valid TOML: it {error}") from None
+
+
+def use_recipe_as(reference: str, recipe: Recipe) -> None:
+    """Makes connections with this reference run a recipe that is not read from a file."""
+    _loaded[reference] = recipe

@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from export_worker.texts.decoding import decode_text
+
 PLATFORM = "recipe"
 """The platform of a connection that runs a recipe, as the configuration names it."""
 RECIPE_MAX_BYTES = 64 * 1024
@@ -63,6 +65,6 @@ def kinds_of_files(settings: Mapping[str, Any], folder: Path) -> Iterator[str]:
 def _text_of(file: Path) -> str:
     try:
         with file.open("rb") as source:
-            return source.read(RECIPE_MAX_BYTES).decode()
+            return decode_text(source.read(RECIPE_MAX_BYTES))
     except (OSError, ValueError):
         return ""
