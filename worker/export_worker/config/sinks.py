@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from export_worker.config.section import Section
 from export_worker.contract.order import check_order
 from export_worker.contract.wording import WEB_ADDRESS, Pattern
+from export_worker.egress.network_settings import NetworkSettings
 from export_worker.references.reading import is_reference
 
 BrokerName = Literal["rabbitmq", "nats", "kafka"]
@@ -68,7 +69,7 @@ class RedisStreamSink(SinkSettings):
     """The stream is trimmed to about this number of entries. Default 100,000, at least 1."""
 
 
-class WebhookSink(SinkSettings):
+class WebhookSink(NetworkSettings, SinkSettings):
     """Posts events to an address, signed by the rules of Standard Webhooks."""
 
     type: Literal["webhook"]

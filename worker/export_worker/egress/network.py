@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
@@ -17,6 +18,9 @@ from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.egress.network_settings import NetworkSettings
 from export_worker.egress.proxies import Proxy, is_bypassed, parse_proxy, proxy_secrets, proxy_variable
 from export_worker.egress.watched_files import CHECK_S, WatchedFiles
+
+_LOGIN_NEEDED = 407
+"""A status that only proxies send (RFC 9110, 15.5.8)."""
 
 
 class RequestOptions(TypedDict):
@@ -96,6 +100,27 @@ class Network:
             proxy_headers=None if way is None else way.proxy.headers(),
             ssl=ways.own if origin(url) == self._own else ways.other,
         )
+
+    async def request(
+        self, session: aiohttp.ClientSession, method: str, url: URL, **options: Any
+    ) -> aiohttp.ClientResponse:
+        """Sends a request over this network, and returns the response. Redirects are not followed.
+
+        Args:
+            session: A session with a `connector` of this network.
+            method: The HTTP method.
+            url: The URL.
+            options: Options of aiohttp's request.
+
+        Raises:
+            aiohttp.ClientError: No connection, or no valid response; see `trouble`.
+        """
+        network = await self.options(url)
+        response = await session.request(method, url, allow_redirects=False, **network, **options)
+        if response.status == _LOGIN_NEEDED and network["proxy"] is not None:
+            response.close()
+            raise ProxyLoginError
+        return response
 
     def connector(self, policy: AddressPolicy, **options: Any) -> PolicyConnector:
         """Returns a connector for requests with these options."""

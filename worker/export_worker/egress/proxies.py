@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from export_worker.credentials import url_passwords
 from export_worker.egress.address_policy import parse_address
 from export_worker.egress.hosts import canonical_host, split_host_and_port
 from export_worker.errors import ConfigError
@@ -80,11 +79,14 @@ def _login(parts: SplitResult) -> tuple[str, str] | None:
 
 
 def proxy_secrets(address: str) -> list[str]:
-    """Returns the password in the address of a proxy, and the forms in which a request contains it."""
+    """Returns the password in the address of a proxy, and the forms in which a request contains it.
+
+    An address that cannot be used is returned itself: it may contain a password in an unknown place.
+    """
     try:
         login = parse_proxy("", address).login
     except ConfigError:
-        return _passwords(address)
+        return [address]
     if login is None:
         return []
     return [login[1], ":".join(login), _basic(login)]
@@ -92,13 +94,6 @@ def proxy_secrets(address: str) -> list[str]:
 
 def _basic(login: tuple[str, str]) -> str:
     return b64encode(":".join(login).encode()).decode()
-
-
-def _passwords(address: str) -> list[str]:
-    try:
-        return url_passwords(address)
-    except ValueError:
-        return []
 
 
 def environment_secrets(environment: Mapping[str, str]) -> Iterable[str]:

@@ -17,16 +17,11 @@ from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connection_trouble import ProxyLoginError
+from export_worker.egress.connection_trouble import PlatformUnconnectedError
 from export_worker.egress.connector import origin
 from export_worker.egress.network import Network
 from export_worker.egress.network_settings import NetworkSettings
-from export_worker.errors import (
-    PlatformError,
-    PlatformMalformedError,
-    PlatformUnavailableError,
-    PlatformUnconnectedError,
-)
+from export_worker.errors import PlatformError, PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
@@ -68,8 +63,6 @@ IDENTITY: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 HEAD_FIELD_MAX_BYTES = 64 * 1024
 HEAD_FIELDS_MAX = 300
 """Signed links, cookies and security policies make long heads. aiohttp's limits are 8,190 bytes and 128 fields."""
-PROXY_LOGIN_NEEDED = 407
-"""A status that only proxies send (RFC 9110, 15.5.8)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -322,20 +315,9 @@ class HttpClient:
         self, sent: Outgoing, stream: AsyncIterator[bytes] | None = None, **options: Any
     ) -> aiohttp.ClientResponse:
         """Sends a request over the network that the settings describe. Redirects are not followed."""
-        network = await self._network.options(sent.url)
-        response = await self._session().request(
-            sent.method,
-            sent.url,
-            data=sent.body or stream,
-            headers=sent.headers,
-            allow_redirects=False,
-            **network,
-            **options,
+        return await self._network.request(
+            self._session(), sent.method, sent.url, data=sent.body or stream, headers=sent.headers, **options
         )
-        if response.status == PROXY_LOGIN_NEEDED and network["proxy"] is not None:
-            response.close()
-            raise ProxyLoginError
-        return response
 
     def url(self, path_and_query: str) -> URL:
         """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
