@@ -1,6 +1,5 @@
 """How the requests of one connection or webhook leave: directly or through a proxy, and with which certificates."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
-from export_worker.credentials import Redactor, reveal
+from export_worker.credentials import Redactor, proxy_variables, reveal
 from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.certificates import Trust, certificate_files, check_certificate_settings, trust
 from export_worker.egress.connection_trouble import ProxyLoginError, Trouble, proxy_trouble, tls_trouble
@@ -65,7 +64,7 @@ class Network:
         settings: The settings of the section.
         own: The configured address. Only its origin receives the client certificate.
         redactor: Masks the passwords of proxies from now on.
-        environment: The variables of the process.
+        environment: The variables that name proxies; by default those of the process.
         check_s: Seconds between two looks at the files.
 
     Raises:
@@ -79,7 +78,7 @@ class Network:
         own: URL,
         redactor: Redactor,
         *,
-        environment: Mapping[str, str] = os.environ,
+        environment: Mapping[str, str] | None = None,
         check_s: float = CHECK_S,
     ) -> None:
         check_certificate_settings(section, settings)
@@ -87,7 +86,8 @@ class Network:
         self._settings = settings
         self._own = origin(own)
         self._redactor = redactor
-        self._environment = environment if settings.trust_env else {}
+        variables = proxy_variables() if environment is None else environment
+        self._environment = variables if settings.trust_env else {}
         files = [*certificate_files(settings), *_referenced(settings.proxy, settings.client_key_password)]
         self._ways = WatchedFiles(self._read, files, check_s)
 

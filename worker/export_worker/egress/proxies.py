@@ -63,7 +63,7 @@ def parse_proxy(setting: str, address: str) -> Proxy:
     except ValueError:
         usable, parts, login = False, SplitResult("", "", "", "", ""), None
     if not usable:
-        allowed = "must be like http://proxy.example:3128 or https://user:password@proxy.example:443"
+        allowed = "must be like http://proxy.example:3128, or https:// with USER:PASSWORD@ before the host"
         raise ConfigError(f"{setting}: {allowed}; special characters in the password must be percent-encoded")
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
     return Proxy(parts.scheme, canonical_host(parts.hostname or ""), port, login)
@@ -96,10 +96,10 @@ def _basic(login: tuple[str, str]) -> str:
     return b64encode(":".join(login).encode()).decode()
 
 
-def environment_secrets(environment: Mapping[str, str]) -> Iterable[str]:
-    """Yields the passwords of all proxies that the environment names."""
-    for name, value in environment.items():
-        if name.lower().endswith("_proxy") and name.lower() != "no_proxy":
+def environment_secrets(variables: Mapping[str, str]) -> Iterable[str]:
+    """Yields the passwords of all proxies that the variables of the environment name."""
+    for name, value in variables.items():
+        if name.lower() != "no_proxy":
             yield from proxy_secrets(value)
 
 

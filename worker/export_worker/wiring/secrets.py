@@ -1,9 +1,7 @@
 """Builds the redactor from every secret of the configuration."""
 
-import os
-
 from export_worker.config import Config
-from export_worker.credentials import Redactor, reveal, url_passwords
+from export_worker.credentials import Redactor, proxy_variables, reveal, url_passwords
 from export_worker.egress.proxies import environment_secrets, proxy_secrets
 from export_worker.errors import ConfigError
 
@@ -19,7 +17,7 @@ def build_redactor(config: Config) -> Redactor:
             continue
         for each in _confidential(setting, value):
             redactor.add(each)
-    for password in [*url_passwords(config.redis_url), *environment_secrets(os.environ)]:
+    for password in [*url_passwords(config.redis_url), *environment_secrets(proxy_variables())]:
         redactor.add(password)
     return redactor
 
