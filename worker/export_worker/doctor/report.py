@@ -166,10 +166,10 @@ async def _sinks_and_triggers(
     async with open_probe_redis(config) as redis:
 
         def open_named_sink(name: str) -> AbstractAsyncContextManager[Sink]:
-            return open_sink(config, name, redis)
+            return open_sink(config, name, redis, redactor)
 
         def open_source(name: str) -> AbstractAsyncContextManager[Sink]:
-            return open_trigger_source(config, name, redis)
+            return open_trigger_source(config, name, redis, redactor)
 
         sinks = (
             check_sink(name, sink, open_named_sink, redactor)

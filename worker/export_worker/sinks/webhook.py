@@ -17,6 +17,7 @@ from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import AddressRefusedError
 from export_worker.egress.network import Network
 from export_worker.egress.network_settings import NetworkSettings
+from export_worker.secrets.secret import Secret
 from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError, SinkUnconnectedError
 
 ANSWER_MAX_BYTES = 16 * 1024
@@ -73,7 +74,7 @@ class Webhook:
 
     Args:
         url: The receiver's address. It may contain a secret, so no message shows it.
-        keys: Signing keys, the newest first.
+        keys: Signing keys, the newest first: as bytes, or as secrets that are followed when they are exchanged.
         timeout_s: For one delivery.
         allow_private: Allow addresses in private networks.
         at_once: Maximum number of concurrent connections.
@@ -83,7 +84,7 @@ class Webhook:
     def __init__(
         self,
         url: str,
-        keys: Sequence[bytes],
+        keys: Sequence[bytes | Secret],
         *,
         timeout_s: float,
         allow_private: bool = False,
@@ -111,10 +112,13 @@ class Webhook:
             "user-agent": "export-worker",
             "webhook-id": event_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(self._keys, event_id, timestamp, body),
+            "webhook-signature": signature(await self._current_keys(), event_id, timestamp, body),
         }
         response = await self._request("POST", body, headers)
         self._check_status(response.status, response.headers.get("Retry-After"))
+
+    async def _current_keys(self) -> list[bytes]:
+        return [signing_key(await key.value()) if isinstance(key, Secret) else key for key in self._keys]
 
     async def check(self) -> str:
         """Sends a HEAD request. A receiver that takes only events refuses it with 4xx or 501, so it does answer."""
