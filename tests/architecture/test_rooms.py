@@ -11,7 +11,8 @@ from support.source_modules import Module, modules, our_imports, parsed, within
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "step_context", "simulator", "texts"),
-    ("contract", "credentials"),
+    ("contract", "references"),
+    ("credentials",),
     ("lifecycle", "telemetry", "egress"),
     ("recipes", "secrets"),
     ("redis", "s3"),
