@@ -11,9 +11,10 @@ from support.source_modules import Module, modules, our_imports, parsed, within
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "step_context", "simulator", "texts"),
-    ("contract", "credentials"),
-    ("lifecycle", "telemetry", "egress"),
-    ("recipes", "secrets"),
+    ("contract", "references"),
+    ("credentials",),
+    ("lifecycle", "telemetry", "secrets", "egress"),
+    ("recipes",),
     ("redis", "s3"),
     ("platforms", "sinks"),
     ("transfer", "config"),

@@ -74,7 +74,7 @@ class ConnectionSettings(NetworkSettings):
     base_url: Annotated[str, WEB_ADDRESS]
     """The address of the platform, http:// or https://. Required, unless the recipe of the connection has it."""
     token: SecretStr | None = None
-    """Credential: a token, or a reference to it (`env:NAME`, `file:/path`). Default: none."""
+    """Credential: a token, or a reference to it (`env:NAME`, `file:/path`, `aws-sm:NAME`). Default: none."""
     client_secret: SecretStr | None = None
     """Credential: a secret for the platform's OAuth grant, or a reference to it. Default: none."""
     api_key: SecretStr | None = None

@@ -1,5 +1,6 @@
 """Authentication with a configured secret."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -66,18 +67,22 @@ class SecretAuth:
 
     async def credential(self) -> Credential:
         """Returns the credential of the current values."""
-        return self._of([await secret.value() for secret in self._secrets])
+        for secret in self._secrets:
+            await secret.value()
+        return self._latest()
 
     async def renew(self, rejected: Credential) -> Credential | None:
         """Returns another credential than the rejected one, or None if the secrets have not been exchanged."""
         if rejected is self._credential:
-            self._of([await secret.reread() for secret in self._secrets])
-        return None if rejected is self._credential else self._credential
+            await asyncio.gather(*(secret.reread() for secret in self._secrets))
+        return None if rejected is self._latest() else self._credential
 
     async def close(self) -> None:
         """Does nothing: no task runs."""
 
-    def _of(self, values: list[str]) -> Credential:
+    def _latest(self) -> Credential:
+        """Returns the credential of the values that were read last, also by calls that ran at the same time."""
+        values = [secret.current for secret in self._secrets]
         if values != self._values:
             self._values, self._credential = values, self._make(*values)
         return self._credential

@@ -1,8 +1,10 @@
 """A request as it is sent, and the credential that authenticates it."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any
+from urllib.parse import urlencode
 
 from multidict import CIMultiDict
 from yarl import URL
@@ -62,25 +64,14 @@ def merged_headers(*parts: Mapping[str, str]) -> Mapping[str, str]:
     return merged
 
 
-class Auth(Protocol):
-    """Provides credentials, and new ones when the platform refuses the current one."""
+def encoded_body(method: str, value: Any, form: Mapping[str, str] | None) -> tuple[bytes, str]:
+    """Returns a body of JSON or of a form, and its media type. Each is empty if there is none.
 
-    async def credential(self) -> Credential:
-        """Returns the credential to use now.
-
-        Raises:
-            PlatformError: There was none yet, and none could be obtained.
-        """
-
-    async def renew(self, rejected: Credential) -> Credential | None:
-        """Returns a credential with which to repeat a call that got 401; None when there is no other.
-
-        Args:
-            rejected: The credential that the platform refused.
-
-        Raises:
-            PlatformError: A new credential could not be obtained.
-        """
-
-    async def close(self) -> None:
-        """Stops tasks that still run."""
+    A POST without a body is labelled as JSON. aiohttp would label it as bytes. The platforms' documents say JSON, and a
+    server may refuse the rest.
+    """
+    if value is not None:
+        return json.dumps(value).encode(), "application/json"
+    if form is not None:
+        return urlencode(form).encode(), "application/x-www-form-urlencoded"
+    return b"", "application/json" if method in {"POST", "PUT", "PATCH"} else ""
