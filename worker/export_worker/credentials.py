@@ -2,7 +2,6 @@
 
 import html
 import json
-import os
 import re
 from base64 import b64encode
 from collections import deque
@@ -348,11 +347,6 @@ def _any_form(piece: str) -> str:
 def _percent(piece: str) -> str:
     """Returns a pattern for the percent-encoded piece. In a URL within a URL, the percent signs are encoded again."""
     return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
-
-
-def proxy_variables() -> dict[str, str]:
-    """Returns the variables of the process that name proxies, such as `HTTPS_PROXY`. They may contain passwords."""
-    return {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
 
 
 def url_passwords(address: str) -> list[str]:

@@ -2,11 +2,16 @@
 
 import signal
 from collections.abc import Callable
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
 import click
 
+from export_producers.choices import Language
+
+LANGUAGE: ContextVar[Language] = ContextVar("language", default="en")
+"""The language of the command that runs, for its errors, which are printed after its end."""
 OWN_PACKAGES = ("export_producers", "export_worker")
 """No extra installs a module that is missing there."""
 
@@ -27,6 +32,7 @@ class RunsFunction(click.Command):
         try:
             function = getattr(import_module(module), name)
             _interruptible()
+            LANGUAGE.set(arguments.get("language", "en"))
             return function(**arguments)
         except ModuleNotFoundError as error:  # of the module, or of one that its function imports
             if error.name is None or error.name.startswith(OWN_PACKAGES):

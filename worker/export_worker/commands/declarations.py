@@ -174,6 +174,7 @@ def drop() -> None:
 
 
 @runs(f"{HERE}.doctor:doctor")
+@options.language
 @options.as_json
 def doctor() -> None:
     """Check everything that a worker needs.

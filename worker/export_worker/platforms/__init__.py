@@ -10,7 +10,7 @@ imported when it is first used: importing this package alone loads neither aioht
 from importlib import import_module
 
 _MODULE_OF = {
-    "Auth": "export_worker.platforms.http.client",
+    "Auth": "export_worker.platforms.http.outgoing",
     "CALL_TIMEOUT_S": "export_worker.platforms.http.client",
     "Call": "export_worker.platforms.http.client",
     "Cancelling": "export_worker.platforms.base",

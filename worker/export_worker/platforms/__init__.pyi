@@ -26,13 +26,13 @@ from export_worker.platforms.http.auth import check_header_value as check_header
 from export_worker.platforms.http.client import CALL_TIMEOUT_S as CALL_TIMEOUT_S
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S as SUBMIT_TIMEOUT_S
 from export_worker.platforms.http.client import UPLOAD_TIMEOUT_S as UPLOAD_TIMEOUT_S
-from export_worker.platforms.http.client import Auth as Auth
 from export_worker.platforms.http.client import Call as Call
 from export_worker.platforms.http.client import HttpClient as HttpClient
 from export_worker.platforms.http.downloads import Downloader as Downloader
 from export_worker.platforms.http.graphql import Document as Document
 from export_worker.platforms.http.graphql import GraphQL as GraphQL
 from export_worker.platforms.http.oauth import ClientCredentialsAuth as ClientCredentialsAuth
+from export_worker.platforms.http.outgoing import Auth as Auth
 from export_worker.platforms.http.outgoing import Credential as Credential
 from export_worker.platforms.http.responses import HttpResponse as HttpResponse
 from export_worker.platforms.http.responses import error_for as error_for

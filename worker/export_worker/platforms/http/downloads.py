@@ -26,7 +26,7 @@ from export_worker.errors import (
 )
 from export_worker.platforms.base import Receiver, ResumePoint
 from export_worker.platforms.http.bodies import read_error_page
-from export_worker.platforms.http.client import ANONYMOUS, NO_HEADERS, Auth, HttpClient
+from export_worker.platforms.http.client import ANONYMOUS, NO_HEADERS, HttpClient
 from export_worker.platforms.http.codings import (
     CodingError,
     KeptCodingError,
@@ -37,7 +37,7 @@ from export_worker.platforms.http.codings import (
     kept_coding_of,
 )
 from export_worker.platforms.http.direct_body import direct_body
-from export_worker.platforms.http.outgoing import Credential
+from export_worker.platforms.http.outgoing import Auth, Credential
 from export_worker.platforms.http.ranges import RANGE_FIELDS, is_requested_range, part_of, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, excerpt_of_page, one_line
 from export_worker.platforms.http.urls import is_usable_url

@@ -14,7 +14,8 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnclearError,
 )
-from export_worker.platforms.http.client import INLINE_JSON_BYTES, Auth, Call, HttpClient
+from export_worker.platforms.http.client import INLINE_JSON_BYTES, Call, HttpClient
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, one_line
 from export_worker.recipes.model import ErrorRules
 from export_worker.recipes.templates import TemplateError, as_text, expression
