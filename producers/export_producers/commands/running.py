@@ -39,7 +39,9 @@ class RunsFunction(click.Command):
                 raise
             from export_worker.contract.extras import missing_package  # noqa: PLC0415 - reads the installation
 
-            raise click.UsageError(missing_package(self.name or name, error.name)) from None
+            # `export-worker dead-letters list` needs what `dead-letters` needs.
+            command = [*click.get_current_context().command_path.split()[1:], name][0]
+            raise click.UsageError(missing_package(command, error.name)) from None
 
 
 def _interruptible() -> None:

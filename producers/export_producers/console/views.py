@@ -113,13 +113,15 @@ class Row:
     percent: int | None
     age: timedelta
     took: timedelta
+    name: str | None = None
 
 
-def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
+def row(status: Status, now: datetime, slowed: Sequence[Text] = (), name: str | None = None) -> Row:
     """Returns the row of an export.
 
     Args:
         slowed: What else is known about its duration.
+        name: The name on the platform of what it asks for, if that is known.
     """
     percent = status.progress.percent
     return Row(
@@ -131,6 +133,7 @@ def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
         percent=None if percent is None or status.phase.terminal else round(percent),
         age=now - status.created_at,
         took=(status.finished_at or now) - status.created_at,
+        name=name,
     )
 
 

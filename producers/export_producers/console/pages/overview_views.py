@@ -68,7 +68,7 @@ def _problems(overview: Overview) -> Iterator[Text]:
     failed = sum(connection.last_hour.failed for connection in overview.connections.values())
     if failed:
         yield said("overview.failed", count=failed)
-    if offered := sum(queue.aside for queue in overview.queue.values()):
+    if offered := sum(queue.aside or 0 for queue in overview.queue.values()):
         yield said("overview.offered", count=offered)
     if len(found := versions(overview.workers)) > 1:
         yield said("overview.versions", versions=", ".join(f"{version}: {count}" for version, count in found))
@@ -98,7 +98,8 @@ def _undelivered(overview: Overview) -> Iterator[Text]:
     """Yields what did not arrive: events at sinks, and messages at triggers."""
     for name, sink in overview.sinks.items():
         if sink.refused_since is not None:
-            yield said("overview.refused", name=name, age=overview.now - sink.refused_since, pending=sink.pending)
+            key = "overview.refuses" if sink.pending is None else "overview.refused"
+            yield said(key, name=name, age=overview.now - sink.refused_since, pending=sink.pending)
         if sink.given_up:
             yield said("overview.given_up", name=name, count=sink.given_up)
     for name, trigger in overview.triggers.items():
