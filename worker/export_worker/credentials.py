@@ -349,11 +349,6 @@ def _percent(piece: str) -> str:
     return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in piece.encode("utf-8", "surrogatepass"))
 
 
-def proxy_variables() -> dict[str, str]:
-    """Returns the variables of the process that name proxies, such as `HTTPS_PROXY`. They may contain passwords."""
-    return {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-
-
 def url_passwords(address: str) -> list[str]:
     """Returns every password in the URL of a server such as Redis: before the host, or as a query parameter."""
     before_host, values = _password_and_query(address)

@@ -9,7 +9,7 @@ import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
-from export_worker.credentials import Redactor, proxy_variables, reveal
+from export_worker.credentials import Redactor, reveal
 from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.certificates import Trust, certificate_files, check_certificate_settings, trust
 from export_worker.egress.connection_trouble import ProxyLoginError, Trouble, proxy_trouble, tls_trouble
@@ -17,6 +17,7 @@ from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.egress.network_settings import NetworkSettings
 from export_worker.egress.proxies import Proxy, is_bypassed, parse_proxy, proxy_secrets, proxy_variable
 from export_worker.egress.watched_files import CHECK_S, WatchedFiles
+from export_worker.references.environment import proxy_variables
 
 _LOGIN_NEEDED = 407
 """A status that only proxies send (RFC 9110, 15.5.8)."""
