@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from export_producers.events.given_up import index_given_up
 from export_producers.events.listing import Position, Which, visible
+from export_producers.readable import UnreadableRecordError
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.contract.model import epoch_ms
@@ -35,12 +38,18 @@ async def deliver_now(storage: Storage, sinks: Sequence[str], event_id: str) -> 
 
     Returns:
         The event; None if it is not kept, is a test event, or none of the sinks gets it.
+
+    Raises:
+        UnreadableRecordError: The event or the record of its export is damaged.
     """
     if event_id.startswith(TEST_PREFIX):
         return None
     now = await storage.now()
     async with storage.calls():
-        return await Replay(storage.client, storage.keys, sinks).deliver(event_id, now)
+        try:
+            return await Replay(storage.client, storage.keys, sinks).deliver(event_id, now)
+        except ValidationError:
+            raise UnreadableRecordError(f"event {event_id}, or the record of its export,") from None
 
 
 async def deliver_given_up(storage: Storage, which: Which, since: datetime) -> GivenUpDelivered:
