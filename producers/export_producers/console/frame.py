@@ -21,6 +21,7 @@ from export_producers.gateway.callers.access import SAFE_METHODS
 from export_producers.gateway.calls import PAGES, name_of
 from export_producers.gateway.context import CONTEXT
 from export_producers.languages import text, texts
+from export_producers.languages.messages import translated
 from export_producers.reads.overview_document import Overview
 from export_worker.contract.printable import clean
 
@@ -97,7 +98,7 @@ def templates() -> Mapping[str, Template]:
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
     environment.globals["key_names"] = KEYS
-    environment.globals["human_bytes"] = views.human_bytes
+    environment.globals |= {"human_bytes": views.human_bytes, "with_times": views.with_times}
     return {name: environment.get_template(name) for name in environment.list_templates()}
 
 
@@ -159,6 +160,7 @@ def spoken(language: Language) -> dict[str, Any]:
         "span": partial(views.span, language),
         "ago": partial(views.ago, language),
         "described": partial(described, language),
+        "translated": partial(translated, language),
         "subject": partial(subject, language=language),
     }
 

@@ -33,7 +33,7 @@ class GatewayKey(Section):
     """`[gateway.keys.NAME]`: a key with a name, which the activity shows."""
 
     key: SecretStr
-    """The key, or a reference to it: `env:NAME` or `file:/path`. Required."""
+    """The key, or a reference to it: `env:NAME`, `file:/path` or `aws-sm:NAME`. Required."""
     role: RoleName
     """What the key may do. Each role may also do what the roles before it may do.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from export_producers.console.charts import Chart, ended_by_hour
-from export_producers.console.views import Text, said
+from export_producers.console.views import Message, Text, said
 from export_producers.pauses import ConnectionPause
 from export_producers.reads.overview_document import Breaker, ConnectionOverview, Overview, WorkerOverview
 from export_producers.reads.stats_document import StatsHour
@@ -82,7 +82,7 @@ def _unusable(overview: Overview) -> Iterator[Text]:
     reasons = {name: why for worker in overview.workers for name, why in worker.store_problems.items()}
     for name, reason in sorted(reasons.items()):
         count = sum(name in worker.store_problems for worker in overview.workers)
-        yield said("overview.store", name=name, count=count, reason=reason)
+        yield said("overview.store", name=name, count=count, reason=Message(reason))
 
 
 def _failing(overview: Overview) -> Iterator[Text]:
