@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, model_validator
 
-from export_worker.contract.request import PathKey
+from export_worker.contract.field_types import PathKey
 from export_worker.credentials import reveal
 from export_worker.platforms.http.auth import StaticAuth, check_header_value
 from export_worker.platforms.http.client import Auth, Credential, HttpClient
