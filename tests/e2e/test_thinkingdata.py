@@ -252,4 +252,4 @@ async def test_output_is_transcoded(site: Site, world: World) -> None:
 async def test_catalog_lists_clusters_and_tags(site: Site) -> None:
     ran = await asyncio.to_thread(site.command, "catalog", "ta", "clusters", "--project", "102", "--json")
     assert ran.status == 0, ran.stderr
-    assert len(json.loads(ran.stdout)) == 6
+    assert len(json.loads(ran.stdout)) == 9

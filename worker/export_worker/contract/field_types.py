@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from export_worker.contract.charsets import LABEL
 from export_worker.contract.wording import Pattern
@@ -84,3 +84,5 @@ UtcTime = Annotated[
 ]
 """Sensors Data, Horizon: the time of one version of a segment or tag (documents of segments and tags)."""
 PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
+TrimmedName = Annotated[Name, BeforeValidator(lambda value: value.strip() if isinstance(value, str) else value)]
+"""A name without the blanks around it. A sample of ThinkingData's document has one before a name."""

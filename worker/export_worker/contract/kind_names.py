@@ -18,9 +18,9 @@ PLATFORM_OF_KIND: dict[str, str] = {
 }
 """The platform of each built-in kind."""
 
-CANCELLING: frozenset[str] = frozenset({"sensorsdata"})
-"""The built-in platforms that can cancel an operation, at least of some kinds: those of Sensors Data's Horizon. The
-others have no documented call for it. A test compares this set with the drivers."""
+CANCELLING: frozenset[str] = frozenset({"sensorsdata", "thinkingdata"})
+"""The built-in platforms that can cancel some operations: SQL tasks of ThinkingData, and computations of Sensors Data
+with `api = "horizon"`. The others have no documented call for it. A test compares this set with the drivers."""
 
 
 def kind_names() -> list[str]:

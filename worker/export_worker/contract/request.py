@@ -7,7 +7,14 @@ from hashlib import sha256
 from operator import or_
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from export_worker.contract.field_types import (
@@ -21,6 +28,7 @@ from export_worker.contract.field_types import (
     PositiveId,
     Seconds,
     SectionName,
+    TrimmedName,
     UtcTime,
 )
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
@@ -47,6 +55,10 @@ def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
     if size > METADATA_MAX_BYTES:
         raise ValueError(f"has {size} bytes as JSON; at most {METADATA_MAX_BYTES} are allowed")
     return metadata
+
+
+TagType = Literal["text", "number", "time", "list"]
+"""ThinkingData: the type of a tag's values."""
 
 
 class GrowingioTagUsers(Kind):
@@ -174,8 +186,10 @@ class ThinkingdataClusterUsers(Kind):
     """The number of the project, above 0. Required."""
     cluster_id: PositiveId | None = None
     """The number of the cluster or tag, above 0. Default: none; then `cluster_name` is needed."""
-    cluster_name: Name | None = None
-    """The name of the cluster or tag, 1 to 512 characters. Default: none; then `cluster_id` is needed."""
+    cluster_name: TrimmedName | None = None
+    """The name of the cluster or tag, 1 to 512 characters; blanks around it are removed.
+
+    Default: none; then `cluster_id` is needed."""
     catalog: Literal["cluster", "tag"] = "cluster"
     """Whether the users of a cluster or of a tag are exported: `cluster` or `tag`. Default `cluster`."""
     refresh: bool = True
@@ -185,11 +199,19 @@ class ThinkingdataClusterUsers(Kind):
     connection."""
     file_format: Literal["csv", "json"] | None = None
     """The format of the file: `csv` or `json`. Default: `csv`."""
+    tag_type: TagType | None = None
+    """The type of the values of a tag: `text`, `number`, `time` or `list`. The platform keeps each type in a column of
+    its own. Only with `catalog` `tag`. Default: `text`."""
+    join_key: Name | None = None
+    """The column of the table of users that identifies the members: `#user_id`, or the column whose texts were
+    uploaded, such as `#account_id`. 1 to 512 characters. Default: `join_key` of the connection."""
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
         if (self.cluster_id is None) == (self.cluster_name is None):
             raise field_rule("cluster_id", "exactly one of cluster_id and cluster_name is needed")
+        if self.tag_type is not None and self.catalog != "tag":
+            raise field_rule("tag_type", "is allowed only with catalog tag")
         return self
 
 

@@ -208,6 +208,8 @@ def _read(parameter: Parameter, text: str) -> Any:
 
 def _checked(parameter: Parameter, value: Any) -> Any:
     """Returns the value if it has the parameter's type and is within its limits."""
+    if parameter.trimmed and isinstance(value, str):
+        value = value.strip()
     match parameter.type, value:
         case ("boolean", bool()) | ("object", dict()):
             pass

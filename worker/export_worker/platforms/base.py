@@ -209,8 +209,11 @@ async def cheap_check(driver: Driver) -> str | None:
 class Cancelling(Protocol):
     """Capability: the driver can cancel a job on the platform."""
 
-    async def cancel(self, export: ExportKind, operation_id: str) -> None:
+    async def cancel(self, export: ExportKind, operation_id: str) -> bool | None:
         """Cancels the job if it still runs.
+
+        Returns:
+            False if the platform cannot cancel what runs now, so it continues.
 
         Raises:
             PlatformError: The platform did not receive the request, or refused it.

@@ -22,6 +22,7 @@ class Parameter:
         maximum: Limit that the document states for a number.
         max_items: Limit that the document states for a list.
         form: What `pattern` allows, in words and with an example: `8 letters or digits, such as WlGk4Daj`.
+        trimmed: Blanks around a text are removed before it is checked.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Parameter:
     maximum: int | None = None
     max_items: int | None = None
     form: str = ""
+    trimmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,37 @@
 """HTTP answers that a fault sends in place of the correct one, for any kind of call."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from export_worker.simulator.scenario import Fault, FaultName
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 PLAIN_ERROR = "Internal Server Error"
 """The whole body with which GrowingIO's REST API answers a request for an unknown key."""
 
 _HTML_PAGE = "<!DOCTYPE html>\n<html><head><title>系统维护</title></head><body><h1>系统维护中</h1></body></html>\n"
 _JSON_PAGE = '{"code": 50010, "message": "系统维护中"}'
 _BROKEN_JSON = '{"data": {"jobResult": {"id": "'
+
+
+def accepting(media_type: str, handler: Handler) -> Handler:
+    """Returns a handler that refuses requests with another media type than the document of the platform names.
+
+    No document says how such a request is answered.
+    """
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        if request.content_type == media_type:
+            return await handler(request)
+        return web.Response(status=415, text=f"Content type '{request.content_type}' not supported")
+
+    return checked
 
 
 def json_answer(body: Any, status: int = 200) -> web.Response:

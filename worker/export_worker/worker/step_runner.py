@@ -293,8 +293,8 @@ class StepRunner:
         if self._clock.now() >= decisions.deadline(export, connection.policy):
             return False
         with gated(connection.request_gate(claimed)), timed_call(self._instrument, export, "cancel"):
-            await connection.driver.cancel(export.request.export, state.operation_id)
-        return True
+            cancelled = await connection.driver.cancel(export.request.export, state.operation_id)
+        return cancelled is not False
 
 
 def _history_of(claimed: ClaimedStep) -> StepHistory:

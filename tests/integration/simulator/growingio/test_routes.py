@@ -118,7 +118,7 @@ async def test_oauth_grant_with_wrong_field_is_refused(
     ],
 )
 async def test_invalid_graphql_body_is_answered_with_400(simulator: SimulatorClient, body: Any) -> None:
-    headers = {"Authorization": "Token sim-token"}
+    headers = {"Authorization": "Token sim-token", "Content-Type": "application/json"}
     async with simulator.session.post(f"{simulator.url}/graphql", data=body, headers=headers) as response:
         assert response.status == 400
         assert (await response.json())["errors"]

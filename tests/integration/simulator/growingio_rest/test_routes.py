@@ -81,7 +81,7 @@ async def test_every_authorization_except_a_valid_bearer_token_is_answered_with_
 ) -> None:
     simulator.authorization = authorization
     for method, target in [("POST", EXPORT), ("GET", f"{API}/projects"), ("GET", f"{API}/job/result/x")]:
-        assert (await send(simulator, method, target))[0] == 401
+        assert (await send(simulator, method, target, {}))[0] == 401
 
 
 @pytest.mark.parametrize(

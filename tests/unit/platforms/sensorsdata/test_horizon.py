@@ -96,8 +96,7 @@ async def test_export_without_evaluate_has_the_newest_version(export: ExportKind
         ready = await driver.poll(export, submitted.operation_id)
         assert len((await text_of(driver, export, ready)).splitlines()) == 4
         assert len(world.jobs) == 0
-        with pytest.raises(PlatformRefusedError, match="none to cancel"):
-            await driver.cancel(export, submitted.operation_id)
+        assert not await driver.cancel(export, submitted.operation_id)
         for wrong, message in (("user_segment_fresh", "set `evaluate`"), ("user_segment_vip", "the newest is 2019")):
             with pytest.raises(OperationFailedError, match=message):
                 await driver.submit(
@@ -122,12 +121,11 @@ async def test_cancel_ends_the_task_of_this_computation_alone(export: ExportKind
         await ended(driver, export, first.operation_id)
         world.scenario = world.scenario.model_copy(update={"stage_s": 600})
         second = await driver.submit(export)
-        await driver.cancel(export, second.operation_id)
+        assert await driver.cancel(export, second.operation_id)
         polled = await driver.poll(export, second.operation_id)
         assert isinstance(polled, OperationFailed)
         assert "was cancelled" in polled.message
-        with pytest.raises(PlatformRefusedError, match="has ended"):
-            await driver.cancel(export, second.operation_id)
+        assert not await driver.cancel(export, second.operation_id)
         cancels = [record.body for record in world.requests if record.target.endswith("/task/cancel")]
         assert cancels == [{"task_ids": [1001], "sync": False}]
 
@@ -216,8 +214,7 @@ async def test_kinds_of_the_other_api_are_refused_with_what_to_do() -> None:
         async with sensorsdata_driver(server) as sensors:
             with pytest.raises(PlatformRefusedError, match=r"api v2.*sensorsdata\.segment_users.*`horizon`"):
                 await sensors.submit(VIP)
-            with pytest.raises(PlatformRefusedError, match="no call that cancels"):
-                await sensors.cancel(UserGroupUsers(group_id=1), "{}")
+            assert not await sensors.cancel(UserGroupUsers(group_id=1), "{}")
         async with sensorsdata_driver(server, api="horizon", api_key=CANARY) as sensors:
             with pytest.raises(PlatformRefusedError, match=r"api horizon.*sensorsdata\.user_group_users.*`v2`"):
                 await sensors.submit(UserGroupUsers(group_id=1))

@@ -328,7 +328,7 @@ async def test_error_of_unreachable_platform_shows_no_token() -> None:
 # Submits that the platform may have received
 
 UNCLEAR_ANSWERS = {
-    "a task id that is no text": success({"taskId": 17}),
+    "a task id that is no id": success({"taskId": [17]}),
     "no task id": success({}),
     "no object": success([]),
     "no envelope": replied("{}"),

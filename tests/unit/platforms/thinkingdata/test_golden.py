@@ -26,7 +26,8 @@ def document(seen: Seen) -> dict[str, Any]:
     media_type = seen.headers.get("Content-Type", "").partition(";")[0]
     bodies = {"application/json": lambda: seen.json, "text/csv": seen.body.decode}
     body = bodies[media_type]() if seen.body else None
-    return {"method": seen.method, "path": url.raw_path, "query": dict(url.query), "body": body}
+    request = {"method": seen.method, "path": url.raw_path, "query": dict(url.query), "body": body}
+    return request if seen.method == "GET" else {**request, "content_type": media_type}
 
 
 def operation_of(path: str) -> Any:

@@ -47,9 +47,7 @@ class SensorsdataDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, self.settings_model)
         self._auth = sensorsdata_auth(name, own, redactor)
-        self._client = HttpClient(
-            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
-        )
+        self._client = HttpClient.for_connection(name, own, redactor)
         self._members = Members(self._client, self._auth, own)
         self._api: UserGroups | Horizon = (
             Horizon(HorizonApi(self._client, self._auth.sql), own)
@@ -67,9 +65,9 @@ class SensorsdataDriver:
         """Requests the state of a computation once."""
         return await self._api.poll(export, operation_id)
 
-    async def cancel(self, export: ExportKind, operation_id: str) -> None:
-        """Cancels a computation. Only Horizon can do this."""
-        await self._api.cancel(export, operation_id)
+    async def cancel(self, export: ExportKind, operation_id: str) -> bool:
+        """Cancels a computation, and returns whether there is one that can be cancelled. Only Horizon has such."""
+        return await self._api.cancel(export, operation_id)
 
     @asynccontextmanager
     async def open_result(self, export: ExportKind, file: RemoteFile) -> AsyncIterator[Download]:

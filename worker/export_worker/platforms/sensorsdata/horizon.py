@@ -84,20 +84,17 @@ class Horizon:
             return outcome
         return Ready(outcome.status, (file_of(names.kind, name, request.file_format, outcome.users),))
 
-    async def cancel(self, export: ExportKind, operation_id: str) -> None:
-        """Cancels the task of this computation if it still runs.
-
-        Raises:
-            PlatformRefusedError: No computation was requested, or its task has ended or is not listed yet.
-        """
+    async def cancel(self, export: ExportKind, operation_id: str) -> bool:
+        """Cancels the task of this computation; returns False if it has ended, or is not listed yet."""
         request, evaluation = _request(export), Evaluation.parse(operation_id)
         names, name = _named(request)
         if not evaluation.requested:
-            raise PlatformRefusedError("no computation was requested, so there is none to cancel")
+            return False
         task = evaluation.task_of(await self._last_task(names, name, evaluation.base_time))
         if task is None or not isinstance(outcome_of(names, task), Pending):
-            raise PlatformRefusedError("the task of this computation has ended, or is not listed yet")
+            return False
         await self._api.data(self._calls.cancel(names, task.task_id))
+        return True
 
     def marked(self, export: ExportKind, file: RemoteFile) -> Marked:
         """Returns how the users are marked. The file has the value of a tag as its last column."""

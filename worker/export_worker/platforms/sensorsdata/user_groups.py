@@ -68,9 +68,9 @@ class UserGroups:
             return outcome
         return self._ready(request, await self._group(request.group_id), outcome)
 
-    async def cancel(self, export: ExportKind, operation_id: str) -> None:  # noqa: ARG002 - the protocol's arguments
-        """Refuses: the API has no call for it, so the computation continues."""
-        raise PlatformRefusedError("the user group API (v2) has no call that cancels a computation")
+    async def cancel(self, _export: ExportKind, _operation_id: str) -> bool:
+        """Returns False: the API has no call for it, so the computation continues."""
+        return False
 
     def marked(self, export: ExportKind, file: RemoteFile) -> Marked:
         """Returns how the members of the group are marked."""

@@ -16,10 +16,8 @@ from export_worker.errors import (
 )
 from export_worker.platforms.http.client import Auth, Call, HttpClient
 from export_worker.platforms.http.responses import one_line, reading_answer
+from export_worker.platforms.http.values import whole_number
 from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
-
-_CODE_MAX_CHARS = 20
-"""Python refuses to read numbers with thousands of digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +38,11 @@ class Envelope:
 
 
 def envelope_of(value: Any, call: str) -> Envelope | None:
-    """Parses an envelope; None when the value is not one. A code can be an integer or a text."""
+    """Parses an envelope; None when the value is not one. A code can be any form of a whole number."""
     if not isinstance(value, Mapping):
         return None
-    code = value.get("return_code")
-    if isinstance(code, str) and len(code) <= _CODE_MAX_CHARS and code.strip().removeprefix("-").isdecimal():
-        code = int(code)
-    if not isinstance(code, int) or isinstance(code, bool):
+    code = whole_number(value.get("return_code"))
+    if code is None:
         return None
     message = value.get("return_message")
     return Envelope(call, code, message if isinstance(message, str) else "", value.get("data"))

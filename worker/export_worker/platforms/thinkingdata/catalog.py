@@ -7,6 +7,7 @@ from typing import Any
 from export_worker.errors import FieldProblem, InvalidRequestError, PlatformMalformedError
 from export_worker.platforms.http.client import Call
 from export_worker.platforms.http.listings import ListingLimit
+from export_worker.platforms.http.values import whole_number
 from export_worker.platforms.thinkingdata.api import ThinkingdataApi
 from export_worker.platforms.thinkingdata.operations import CATALOGS, CLUSTER_TYPES, TAG_TYPES
 
@@ -70,8 +71,10 @@ def list_call(catalog: str, *, project_id: int, number: int, page_size: int) -> 
 
 def _items(data: Mapping[str, Any], call: Call) -> list[dict[str, Any]]:
     items = data.get("userClusters")
-    if items is None:
+    if items is None and ("userClusters" in data or _total(data, default=-1) == 0):
         return []
+    if items is None:
+        raise PlatformMalformedError(f"{call}: the response has no userClusters")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise PlatformMalformedError(f"{call}: userClusters is no list of objects")
     return items
@@ -80,5 +83,5 @@ def _items(data: Mapping[str, Any], call: Call) -> list[dict[str, Any]]:
 def _total(data: Mapping[str, Any], *, default: int) -> int:
     """Returns the number of all items as the platform states it, or the default."""
     result = data.get("pagerResult")
-    total = result.get("totalNum") if isinstance(result, Mapping) else None
-    return total if isinstance(total, int) and not isinstance(total, bool) else default
+    total = whole_number(result.get("totalNum")) if isinstance(result, Mapping) else None
+    return default if total is None else total

@@ -15,6 +15,7 @@ from export_worker.platforms.base import Download
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, UPLOAD_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.responses import one_line, storable_text
+from export_worker.platforms.http.values import count_of, id_text, state_of, whole_number
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 from export_worker.platforms.thinkingdata.api import ThinkingdataApi
@@ -48,7 +49,9 @@ _TEXT_MAX_CHARS = 4096
 
 
 class ThinkingdataDriver:
-    """Implements `Driver`, `Catalog`, `Previewing`, `Checking` and `Operations`. Can be built outside of an event loop.
+    """Implements `Driver`, `Cancelling`, `Catalog`, `Previewing`, `Checking` and `Operations`.
+
+    Can be built outside of an event loop.
 
     Args:
         name: Name of the connection.
@@ -67,9 +70,7 @@ class ThinkingdataDriver:
         own = platform_settings(name, settings, self.settings_model)
         self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(
-            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
-        )
+        self._client = HttpClient.for_connection(name, own, redactor)
         self._auth = thinkingdata_auth(name, own, redactor)
         self._api = ThinkingdataApi(self._client, self._auth, own)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
@@ -146,12 +147,12 @@ class ThinkingdataDriver:
         return bool(now) and now != refresh.time_before
 
     async def _poll_query(self, request: ThinkingdataClusterUsers, query: Query) -> Polled:
-        envelope = await self._api.send(_task_info(query.task_id))
+        envelope = await self._api.send(self._task_info(request, query.task_id))
         if self._api.is_missing(envelope):
             return await self._restart(request, query, envelope.message)
         info = self._api.object_of(envelope)
         status = _text(info.get("status"))
-        match (status or "").strip().upper():
+        match state_of(status):
             case "FINISHED":
                 return Ready(status, (_file(request, query),))
             case "FAILED":
@@ -175,8 +176,9 @@ class ThinkingdataDriver:
         }
         if self._settings.sql_timeout_s is not None:
             form["timeoutSeconds"] = str(self._settings.sql_timeout_s)
-        call = Call("POST", "/open/submit-sql", form=form, timeout_s=SUBMIT_TIMEOUT_S, starts_work=True)
-        task_id = _text((await self._api.object(call)).get("taskId"))
+        call = self._sql_post("submit-sql", request, form)
+        call = replace(call, timeout_s=SUBMIT_TIMEOUT_S, starts_work=True)
+        task_id = id_text((await self._api.object(call)).get("taskId"), _TEXT_MAX_CHARS)
         if task_id is None:
             raise PlatformMalformedError(f"{call}: the response has no taskId", unclear=True)
         return Query(task_id, cluster, restarts)
@@ -192,20 +194,36 @@ class ThinkingdataDriver:
         """
         request = _cluster_users(export)
         task_id = parse_qs(file.uri.partition("?")[2]).get("taskId", [""])[0]
-        call = _task_info(task_id)
+        call = self._task_info(request, task_id)
         envelope = await self._api.send(call)
         error = self._api.error_for(envelope)
         if isinstance(error, PlatformRefusedError):
             raise ResultMissingError(str(error))
         info = self._api.object_of(envelope)
-        if _text(info.get("status")) != "FINISHED":
+        if state_of(_text(info.get("status"))) != "FINISHED":
             raise ResultMissingError(f"{call}: the task is no longer FINISHED")
         stat = result_stat(info, columns_of(request, self._settings), self._settings)
         table = JsonTable(stat.headers) if request.file_format == "json" else CsvTable(stat.headers)
-        pages = SqlPages(
-            task_id, client=self._client, downloader=self._downloader, api=self._api, settings=self._settings
-        )
+        task = {"taskId": task_id, **self._project(request)}
+        pages = SqlPages(task, client=self._client, downloader=self._downloader, api=self._api, settings=self._settings)
         yield SqlResult(pages, stat, table)
+
+    async def cancel(self, export: ExportKind, operation_id: str) -> bool:
+        """Cancels the query. The platform has no call that cancels a refresh; then the result is False.
+
+        A query whose task does not exist any more counts as cancelled.
+
+        Raises:
+            PlatformError: The platform did not receive the request, or refused it.
+        """
+        request, operation = _cluster_users(export), parse_operation_id(operation_id)
+        if isinstance(operation, Refresh):
+            return False
+        call = self._sql_post("cancel-sql-task", request, {"taskId": operation.task_id})
+        envelope = await self._api.send(call)
+        if not self._api.is_missing(envelope):
+            self._api.data_of(envelope)
+        return True
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
         """Lists one resource of a project; see `list_clusters`."""
@@ -215,13 +233,13 @@ class ThinkingdataDriver:
         """Requests the cluster or tag of an export, with the number of its users as of the last refresh."""
         request = _cluster_users(export)
         detail = await self._detail(request)
-        cluster_id, users = detail.get("id"), detail.get("usersNum")
-        is_id = request.cluster_id is None and isinstance(cluster_id, int)
+        cluster_id = whole_number(detail.get("id"))
+        is_id = request.cluster_id is None and cluster_id is not None
         return Preview(
             found=True,
             name=_text(detail.get("displayName")) or _text(detail.get("clusterName")),
             ids={"cluster_id": str(cluster_id)} if is_id else {},
-            users=users if isinstance(users, int) and not isinstance(users, bool) and users >= 0 else None,
+            users=count_of(detail.get("usersNum")),
         )
 
     async def check(self) -> str:
@@ -262,6 +280,15 @@ class ThinkingdataDriver:
         query = {"projectId": str(request.project_id), **_which(request)}
         return await self._api.object(Call("GET", "/open/user-cluster-detail", query=query))
 
+    def _sql_post(self, name: str, request: ThinkingdataClusterUsers, form: Mapping[str, str]) -> Call:
+        return Call("POST", f"/open/{name}", query=self._project(request), form=form)
+
+    def _task_info(self, request: ThinkingdataClusterUsers, task_id: str) -> Call:
+        return Call("GET", "/open/sql-task-info", query={"taskId": task_id, **self._project(request)})
+
+    def _project(self, request: ThinkingdataClusterUsers) -> dict[str, str]:
+        return {"projectId": str(request.project_id)} if self._settings.send_project_id else {}
+
     def _cluster_name(self, detail: Mapping[str, Any]) -> str:
         name = _text(detail.get("clusterName"))
         if name is None:
@@ -291,10 +318,6 @@ def _call(method: str, name: str, request: ThinkingdataClusterUsers) -> Call:
     """Returns a call that has two paths: one for a cluster's id, one for its name."""
     path = f"/open/{name}" if request.cluster_name is None else f"/open/{name}-by-name"
     return Call(method, path, query={"projectId": str(request.project_id), **_which(request)})
-
-
-def _task_info(task_id: str) -> Call:
-    return Call("GET", "/open/sql-task-info", query={"taskId": task_id})
 
 
 def _file(request: ThinkingdataClusterUsers, query: Query) -> RemoteFile:

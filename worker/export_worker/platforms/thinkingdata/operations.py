@@ -39,7 +39,9 @@ def _id(*, required: bool = True) -> Parameter:
 
 
 def _name(*, required: bool = True) -> Parameter:
-    return Parameter("clusterName", "text", "query", required=required, about="the cluster or tag, by name")
+    return Parameter(
+        "clusterName", "text", "query", required=required, trimmed=True, about="the cluster or tag, by name"
+    )
 
 
 def _new_name(location: ParameterLocation, *, required: bool) -> Parameter:
@@ -50,6 +52,7 @@ def _new_name(location: ParameterLocation, *, required: bool) -> Parameter:
         required=required,
         max_chars=NAME_MAX_CHARS,
         pattern=NAME_PATTERN,
+        trimmed=True,
         form="letters, digits and _, such as buyers_2026",
         about="name of the new cluster or tag",
     )

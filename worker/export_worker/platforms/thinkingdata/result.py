@@ -17,6 +17,7 @@ from export_worker.errors import (
 )
 from export_worker.platforms.http.client import HttpClient
 from export_worker.platforms.http.downloads import Downloader
+from export_worker.platforms.http.values import count_of
 from export_worker.platforms.thinkingdata.api import ThinkingdataApi, envelope_of
 from export_worker.platforms.thinkingdata.rows import PageReader, Table
 from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
@@ -25,7 +26,6 @@ from export_worker.platforms.thinkingdata.sql import headers_or
 PAGE_PATH = "/open/sql-result-page"
 PAGES_MAX = 1_000_000
 """Pages of a result whose number of rows is not known. Pages have at least 1,000 rows."""
-_DIGITS_MAX = 18
 PAGE_WAIT_MAX_S = 30.0
 """A transfer occupies a slot of the worker, so a longer wait ends the transfer and the worker retries it later."""
 
@@ -87,27 +87,29 @@ def _names(values: Mapping[str, Any], where: str) -> list[str] | None:
 
 
 def _count(stat: Mapping[str, Any], name: str) -> int | None:
-    value = stat.get(name)
-    if isinstance(value, str) and value.isdecimal() and len(value) <= _DIGITS_MAX:
-        value = int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise PlatformMalformedError(f"sql-task-info: {name} is no number")
+    count = count_of(stat.get(name))
+    if count is None and stat.get(name) is not None:
+        raise PlatformMalformedError(f"sql-task-info: {name} is no number")
+    return count
 
 
 class SqlPages:
-    """Opens the pages of one task."""
+    """Opens the pages of one task.
+
+    Args:
+        task: The parameters that name the task.
+    """
 
     def __init__(
         self,
-        task_id: str,
+        task: Mapping[str, str],
         *,
         client: HttpClient,
         downloader: Downloader,
         api: ThinkingdataApi,
         settings: ThinkingdataSettings,
     ) -> None:
-        self._task_id = task_id
+        self._task = task
         self._client = client
         self._downloader = downloader
         self._api = api
@@ -133,7 +135,7 @@ class SqlPages:
             retries_left, wait_s = retries_left - 1, wait_s * 2
 
     async def _open(self, number: int) -> "SqlPage":
-        query = urlencode({"taskId": self._task_id, "pageId": number}, quote_via=quote, safe="")
+        query = urlencode({**self._task, "pageId": number}, quote_via=quote, safe="")
         url = self._client.url(f"{PAGE_PATH}?{query}")
         async with AsyncExitStack() as stack:
             download = await stack.enter_async_context(self._downloader.open(url, _JSON_NAME))

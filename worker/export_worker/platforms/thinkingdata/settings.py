@@ -50,6 +50,19 @@ class ThinkingdataSettings(ConnectionSettings):
     Default `#account_id` and `#distinct_id`."""
     page_rows: Annotated[int, Field(ge=PAGE_ROWS_MIN)] = 10_000
     """The number of rows on one page of a result. Default 10,000, at least 1,000."""
+    join_key: Name = "#user_id"
+    """The column of the user table that identifies the members of clusters and tags. Default `#user_id`.
+
+    Clusters of uploaded texts have no `#user_id`. For them it is the column that the texts belong to, such as
+    `#account_id`, and `text_id_column` is compared with it as text. A request can name another column."""
+    text_id_column: Name = "#varchar_id"
+    """The column of the member table with uploaded texts, 1 to 512 characters. Default `#varchar_id`."""
+    list_column: Name = "tag_value"
+    """The column of the member table with the values of tags that are lists, 1 to 512 characters. No document names
+    it. Default `tag_value`."""
+    send_project_id: bool = False
+    """Send `projectId` with the calls of the SQL API, too. Default: false; the document names it for the other calls.
+    """
     sql_timeout_s: Annotated[int, Field(ge=1)] | None = None
     """Seconds after which the platform stops a query, at least 1. Default: none; then nothing is sent."""
     throttled_codes: tuple[int, ...] = (-1005,)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from export_worker.contract.request import ThinkingdataClusterUsers
+from export_worker.contract.request import TagType, ThinkingdataClusterUsers
 from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
 
 USER_ID = "#user_id"
@@ -20,9 +20,13 @@ def literal(text: str) -> str:
 
 
 def columns_of(export: ThinkingdataClusterUsers, settings: ThinkingdataSettings) -> tuple[str, ...]:
-    """Returns the columns of the result in order, without duplicates: user columns, `#user_id`, the value of a tag."""
-    own = (USER_ID, TAG_VALUE) if export.catalog == "tag" else (USER_ID,)
-    return tuple(dict.fromkeys((*(export.columns or settings.user_columns), *own)))
+    """Returns the columns of the result in order, without duplicates.
+
+    First the user columns, then the column that identifies the members, `#user_id`, and the value of a tag.
+    """
+    value = (TAG_VALUE,) if export.catalog == "tag" else ()
+    chosen = export.columns or settings.user_columns
+    return tuple(dict.fromkeys((*chosen, _join_key(export, settings), USER_ID, *value)))
 
 
 def statement(export: ThinkingdataClusterUsers, cluster: str, settings: ThinkingdataSettings) -> str:
@@ -33,20 +37,44 @@ def statement(export: ThinkingdataClusterUsers, cluster: str, settings: Thinking
         cluster: Name of the cluster or tag, since the table of members has no ids of clusters.
         settings: Name the tables.
     """
-    columns = ", ".join(_source(column, export) for column in columns_of(export, settings))
+    columns = ", ".join(_source(column, export, settings) for column in columns_of(export, settings))
     members = _table(settings.cluster_table, export.project_id, settings)
     users = _table(settings.user_table, export.project_id, settings)
     return (
         f"SELECT {columns} FROM {members} c LEFT JOIN {users} u "  # noqa: S608 - names are quoted, the id is a number
-        f"ON c.{identifier(USER_ID)} = u.{identifier(USER_ID)} WHERE c.cluster_name = {literal(cluster)}"
+        f"ON {_condition(export, settings)} WHERE c.cluster_name = {literal(cluster)}"
     )
 
 
-def _source(column: str, export: ThinkingdataClusterUsers) -> str:
-    """Returns a column with its table. The table of members has the user's id and, for a tag, the value."""
+def _join_key(export: ThinkingdataClusterUsers, settings: ThinkingdataSettings) -> str:
+    return export.join_key or settings.join_key
+
+
+def _condition(export: ThinkingdataClusterUsers, settings: ThinkingdataSettings) -> str:
+    """Returns what connects a member with a user: the same number, or a text of any type of column."""
+    key = _join_key(export, settings)
+    if key == USER_ID:
+        return f"c.{identifier(USER_ID)} = u.{identifier(USER_ID)}"
+    return f"c.{identifier(settings.text_id_column)} = CAST(u.{identifier(key)} AS varchar)"
+
+
+def _source(column: str, export: ThinkingdataClusterUsers, settings: ThinkingdataSettings) -> str:
+    """Returns a column with its table. What identifies a member is in the table of members, also for unknown users."""
+    key = _join_key(export, settings)
     if column == TAG_VALUE and export.catalog == "tag":
-        return f"c.{TAG_VALUE}"
-    return f"{'c' if column == USER_ID else 'u'}.{identifier(column)}"
+        return _value(export.tag_type or "text", settings)
+    if column != key:
+        return f"u.{identifier(column)}"
+    if key == USER_ID:
+        return f"c.{identifier(USER_ID)}"
+    return f"c.{identifier(settings.text_id_column)} AS {identifier(key)}"
+
+
+def _value(tag_type: TagType, settings: ThinkingdataSettings) -> str:
+    """Returns the column with the values of a tag. In the file it has the same name for each type."""
+    columns = {"text": TAG_VALUE, "number": "tag_value_num", "time": "tag_value_tm", "list": settings.list_column}
+    column = columns[tag_type]
+    return f"c.{TAG_VALUE}" if column == TAG_VALUE else f"c.{identifier(column)} AS {TAG_VALUE}"
 
 
 def _table(template: str, project_id: int, settings: ThinkingdataSettings) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from aiohttp import web
 from graphql import DocumentNode, GraphQLError, GraphQLSchema, execute_sync, parse, validate
 
-from export_worker.simulator.answers import json_answer, spoilt_answer, unauthorized
+from export_worker.simulator.answers import FORM, JSON, accepting, json_answer, spoilt_answer, unauthorized
 from export_worker.simulator.downloads import Delivery, send_file
 from export_worker.simulator.faults import JobState, Target
 from export_worker.simulator.growingio.calls import Call, GraphQLRequest, call_of, job_target, submit_target
@@ -23,8 +23,8 @@ _TOKEN_TARGET = Target(key="token", text="token")
 def register(app: web.Application) -> None:
     """Adds the routes."""
     platform = _GrowingIO(app[WORLD])
-    app.router.add_post("/graphql", platform.graphql)
-    app.router.add_post("/accounts/oauth/access_token", platform.access_token)
+    app.router.add_post("/graphql", accepting(JSON, platform.graphql))
+    app.router.add_post("/accounts/oauth/access_token", accepting(FORM, platform.access_token))
     app.router.add_get("/download", platform.download, allow_head=False)
 
 

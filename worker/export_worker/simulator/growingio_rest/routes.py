@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from export_worker.simulator.answers import PLAIN_ERROR, json_answer, spoilt_answer, unauthorized
+from export_worker.simulator.answers import JSON, PLAIN_ERROR, accepting, json_answer, spoilt_answer, unauthorized
 from export_worker.simulator.faults import JobState, Target
 from export_worker.simulator.growingio.calls import job_target
 from export_worker.simulator.growingio.jobs import ERROR, FINISH
@@ -33,7 +33,7 @@ def register(app: web.Application) -> None:
         router.add_get(f"{_API}{project}/{kind}", platform.listing)
         router.add_get(f"{_API}{project}/{kind}/{{key}}/users", platform.users)
         router.add_post(f"{_API}{project}/{kind}/{{key}}/computes", platform.compute)
-        router.add_post(f"{_API}{project}/{kind}/{{key}}/export_jobs", platform.submit)
+        router.add_post(f"{_API}{project}/{kind}/{{key}}/export_jobs", accepting(JSON, platform.submit))
     router.add_get(f"{_API}/job/result/{{id}}", platform.result)
     router.add_get(f"{_API}/projects/{{project}}/job/result/{{id}}", platform.result)
 

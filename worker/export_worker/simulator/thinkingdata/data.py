@@ -47,6 +47,8 @@ class Cluster:
     refreshed_at: datetime = datetime(2020, 1, 10, 10, 51, 14, tzinfo=UTC)
     refresh: Refresh | None = None
     refreshes: int = 0
+    value_column: str = "tag_value"
+    """The column with the values of a tag."""
 
     @property
     def name(self) -> str:
@@ -124,12 +126,17 @@ def new_store() -> ClusterStore:
     _add(store, 1204, "o'brien", "名字里有引号", "cluster_by_dynamic_sql", users=3)
     _add(store, 971, "tag_20200615_1", "标签_20200615_1", "tag_by_static_condition", users=1200)
     _add(store, 972, "tag_first_os", "首次系统", "tag_by_dynamic_condition", users=800)
+    _add(store, 973, "tag_vip_level", "会员等级", "tag_by_dynamic_sql", users=800).value_column = "tag_value_num"
+    _add(store, 974, "tag_last_pay", "最近付费", "tag_by_dynamic_sql", users=800).value_column = "tag_value_tm"
+    _add(store, 1600, "cohort_uploaded", "上传的账号", "cluster_by_import", users=90, column="#account_id")
     return store
 
 
-def _add(store: ClusterStore, cluster_id: int, name: str, shown: str, kind: str, *, users: int) -> None:
+def _add(
+    store: ClusterStore, cluster_id: int, name: str, shown: str, kind: str, *, users: int, column: str = ""
+) -> Cluster:
     of_tag = kind.startswith("tag_")
-    store.add(
+    return store.add(
         id=cluster_id,
         projectId=PROJECT,
         clusterName=name,
@@ -140,6 +147,7 @@ def _add(store: ClusterStore, cluster_id: int, name: str, shown: str, kind: str,
         userName="自动化测试__sync",
         usersNum=users,
         remarks="",
+        mainColumnName=column,
         status=1,
         **{"userTagDef" if of_tag else "userClusterDef": {}},
     )

@@ -6,6 +6,7 @@ from hashlib import sha256
 from export_worker.simulator.files import MIN_ROW_BYTES, FileSpec
 from export_worker.simulator.jobs import Job, JobFile, StagePlan
 from export_worker.simulator.scenario import Fault
+from export_worker.simulator.thinkingdata.data import Cluster
 from export_worker.simulator.thinkingdata.sql import Selection
 from export_worker.simulator.world import World
 
@@ -44,6 +45,23 @@ def new_job(world: World, form: dict[str, str], result: FileSpec, fault: Fault |
     )
     world.jobs.add(job)
     return job
+
+
+def empty_columns(selection: Selection, cluster: Cluster | None) -> tuple[int, ...]:
+    """Returns the positions of the columns in which a statement finds no values.
+
+    The values of a tag are in the column of their type only. A join on another column than the one that the members
+    were uploaded with finds no users.
+    """
+    if cluster is None:
+        return ()
+    finds_users = selection.join_key == (cluster.about.get("mainColumnName") or "#user_id")
+    return tuple(
+        position
+        for position, source in enumerate(selection.sources)
+        if source != (cluster.value_column if source.startswith("tag_value") else source)
+        or not (finds_users or source.startswith("tag_value"))
+    )
 
 
 def result_of(world: World, selection: Selection, *, exists: bool) -> FileSpec:

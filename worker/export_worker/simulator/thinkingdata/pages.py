@@ -2,7 +2,9 @@
 
 import asyncio
 import csv
+import io
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 
 from aiohttp import web
@@ -35,13 +37,33 @@ def _rows(spec: FileSpec) -> tuple[str, ...]:
     return tuple(b"".join(content(spec)).decode(spec.codec).split("\n")[1:-1])
 
 
-def page_text(spec: FileSpec, number: int, page_rows: int, format_: str, fault: Fault | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a task.
+
+    Args:
+        spec: The rows.
+        page_rows: The number of rows on a page.
+        format: `csv` or `json`.
+        empty: The positions of columns without values.
+    """
+
+    spec: FileSpec
+    page_rows: int
+    format: str
+    empty: tuple[int, ...] = ()
+
+
+def page_text(result: Result, number: int, fault: Fault | None) -> str:
     """Returns one page, with the change that the fault asks for."""
+    spec, page_rows = result.spec, result.page_rows
     name = None if fault is None else fault.fault
     lines = list(_rows(spec)[number * page_rows : (number + 1) * page_rows])
+    if result.empty:
+        lines = [_with_empty(line, result.empty) for line in lines]
     if name == "odd_quotes":
         lines = [with_odd_quotes(line) for line in lines]
-    if format_ == "json":
+    if result.format == "json":
         lines = [json.dumps(row, ensure_ascii=False) for row in csv.reader(lines)]
     if name == "envelope_line":
         envelope = {"data": {"headers": list(spec.columns)}, "return_code": 0, "return_message": "success"}
@@ -49,6 +71,15 @@ def page_text(spec: FileSpec, number: int, page_rows: int, format_: str, fault: 
     end = "\r\n" if name == "crlf" else "\n"
     text = "".join(line + end for line in lines)
     return text.removesuffix(end) if name == "no_final_newline" else text
+
+
+def _with_empty(line: str, empty: tuple[int, ...]) -> str:
+    values = next(csv.reader([line]))
+    written = io.StringIO()
+    csv.writer(written, lineterminator="").writerow(
+        "" if position in empty else value for position, value in enumerate(values)
+    )
+    return written.getvalue()
 
 
 async def send_page(

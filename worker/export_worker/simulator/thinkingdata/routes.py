@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from export_worker.simulator.answers import FORM, JSON, Handler, accepting
 from export_worker.simulator.faults import JobState, Target
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.thinkingdata.calls import ApiContext, Call
@@ -28,7 +29,11 @@ def register(app: web.Application) -> None:
     """Adds the routes."""
     context = ApiContext(app[WORLD])
     clusters, tasks = _Clusters(context), Tasks(context)
-    get, post = app.router.add_get, app.router.add_post
+    get = app.router.add_get
+
+    def post(path: str, handler: Handler, media_type: str = JSON) -> None:
+        app.router.add_post(path, accepting(media_type, handler))
+
     post("/open/user-cluster-add", clusters.add)
     get("/open/user-cluster-detail", clusters.detail, allow_head=False)
     post("/open/user-cluster-update", clusters.update)
@@ -40,10 +45,11 @@ def register(app: web.Application) -> None:
     post("/open/user-cluster-refresh-by-name", clusters.refresh)
     get("/open/user-cluster-refresh-progress", clusters.progress, allow_head=False)
     get("/open/user-cluster-refresh-progress-by-name", clusters.progress, allow_head=False)
-    post("/open/import-id-cluster-add", clusters.upload)
-    post("/open/import-id-cluster-modify", clusters.replace)
-    post("/open/import-id-cluster-modify-by-name", clusters.replace)
-    post("/open/submit-sql", tasks.submit)
+    post("/open/import-id-cluster-add", clusters.upload, "text/csv")
+    post("/open/import-id-cluster-modify", clusters.replace, "text/csv")
+    post("/open/import-id-cluster-modify-by-name", clusters.replace, "text/csv")
+    post("/open/submit-sql", tasks.submit, FORM)
+    post("/open/cancel-sql-task", tasks.cancel, FORM)
     get("/open/sql-task-info", tasks.info, allow_head=False)
     get("/open/sql-result-page", tasks.page, allow_head=False)
 

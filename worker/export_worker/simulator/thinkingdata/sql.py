@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<name>"(?:[^"]|"")*")|(?P<text>'(?:[^']|'')*')|(?P<word>[A-Za-z_]\w*)|(?P<mark>[.,=]))""", re.ASCII
+    r"""\s*(?:(?P<name>"(?:[^"]|"")*")|(?P<text>'(?:[^']|'')*')|(?P<word>[A-Za-z_]\w*)|(?P<mark>[.,=()]))""", re.ASCII
 )
 _MEMBERS = re.compile(r"user_result_cluster_(\d+)")
 
@@ -15,11 +15,21 @@ class SqlError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The project, cluster and columns that a statement selects."""
+    """What a statement selects.
+
+    Args:
+        project: The project of the tables.
+        cluster: The name of the cluster or tag.
+        columns: The names of the columns in the result.
+        sources: The column of a table behind each of them.
+        join_key: The column of the users that is compared with the members.
+    """
 
     project: str
     cluster: str
     columns: tuple[str, ...]
+    sources: tuple[str, ...]
+    join_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,8 @@ def read_statement(sql: str) -> Selection:
     shape = [token.value if token.kind in {"word", "mark"} else token.kind for token in condition]
     if shape != ["c", ".", "cluster_name", "=", "text"] or len(projects) != 1:
         raise SqlError("expected user_result_cluster_N and WHERE c.cluster_name = '…'")
-    return Selection(projects.pop(), condition[-1].value, _columns(tokens[1:start]))
+    sources, columns = zip(*map(_column, _split(tokens[1:start])), strict=True)
+    return Selection(projects.pop(), condition[-1].value, columns, sources, _join_key(tokens[start:where]))
 
 
 def _tokens(sql: str) -> list[_Token]:
@@ -70,14 +81,29 @@ def _value(kind: str, text: str) -> str:
     return text[1:-1].replace(text[0] * 2, text[0])
 
 
-def _columns(tokens: list[_Token]) -> tuple[str, ...]:
-    """Returns the column names of `a."b", c.d`: `b` and `d`."""
-    columns = []
-    for index in range(0, len(tokens), 4):
-        group = tokens[index : index + 4]
-        kinds = [token.kind for token in group]
-        marks = [token.value for token in group if token.kind == "mark"]
-        if kinds[:3] not in (["word", "mark", "name"], ["word", "mark", "word"]) or marks not in ([".", ","], ["."]):
-            raise SqlError('expected columns such as u."#account_id"')
-        columns.append(group[2].value)
-    return tuple(columns)
+def _split(tokens: list[_Token]) -> list[list[_Token]]:
+    """Returns the tokens between commas."""
+    groups: list[list[_Token]] = [[]]
+    for token in tokens:
+        if token.kind == "mark" and token.value == ",":
+            groups.append([])
+        else:
+            groups[-1].append(token)
+    return groups
+
+
+def _column(tokens: list[_Token]) -> tuple[str, str]:
+    """Returns the column of a table and its name in the result: for `c."a" AS b`, these are `a` and `b`."""
+    shape = [token.value if token.kind == "mark" or token.is_word("AS") else "name" for token in tokens]
+    if shape not in (["name", ".", "name"], ["name", ".", "name", "AS", "name"]):
+        raise SqlError('expected columns such as u."#account_id"')
+    return tokens[2].value, tokens[-1].value
+
+
+def _join_key(tokens: list[_Token]) -> str:
+    """Returns the column of the users in `ON c."a" = u."b"` or `ON c."a" = CAST(u."b" AS varchar)`."""
+    names = [token.value for token in tokens if token.kind == "name"]
+    texts = [token.value.upper() for token in tokens if token.kind == "word"]
+    if len(names) != 2 or ("CAST" in texts) != (names[0] != "#user_id"):
+        raise SqlError("cannot apply operator: bigint = varchar")
+    return names[1]

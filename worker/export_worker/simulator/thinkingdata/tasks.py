@@ -10,8 +10,8 @@ from export_worker.simulator.jobs import Job
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.thinkingdata.calls import ApiContext, Call
 from export_worker.simulator.thinkingdata.envelope import failure, success
-from export_worker.simulator.thinkingdata.jobs import FINISHED, new_job, result_of
-from export_worker.simulator.thinkingdata.pages import page_count, page_text, send_page
+from export_worker.simulator.thinkingdata.jobs import FINISHED, empty_columns, new_job, result_of
+from export_worker.simulator.thinkingdata.pages import Result, page_count, page_text, send_page
 from export_worker.simulator.thinkingdata.sql import SqlError, read_statement
 
 PAGE_ROWS = 10_000
@@ -50,8 +50,9 @@ class Tasks:
         except SqlError as error:
             return failure(f"SQL: {error}", -1)
         world = self._context.world
-        exists = self._context.clusters.find(selection.project, name=selection.cluster) is not None
-        job = new_job(world, form, result_of(world, selection, exists=exists), fault)
+        cluster = self._context.clusters.find(selection.project, name=selection.cluster)
+        job = new_job(world, form, result_of(world, selection, exists=cluster is not None), fault)
+        job.arguments["empty"] = empty_columns(selection, cluster)
         return success({"taskId": job.job_id})
 
     async def info(self, request: web.Request) -> web.StreamResponse:
@@ -91,6 +92,22 @@ class Tasks:
             info["progress"] = None
         return success(info)
 
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """`POST /open/cancel-sql-task`: a form."""
+        refusal = self._context.refusal(request)
+        if refusal is not None:
+            return refusal
+        job = self._context.world.jobs.find(str((await request.post()).get("taskId", "")))
+        if job is None:
+            return failure("任务不存在")
+
+        async def respond(_fault: Fault | None) -> web.StreamResponse:
+            if self._context.world.state(job) == "running":
+                job.fail("CANCELED")
+            return success()
+
+        return await self._context.answer(request, Call("list", _target(job)), respond)
+
     async def page(self, request: web.Request) -> web.StreamResponse:
         """`GET /open/sql-result-page`: the rows without a header. `pageId` starts at 0."""
         refusal = self._context.refusal(request)
@@ -116,8 +133,8 @@ class Tasks:
         exists = number.isdecimal() and int(number) < page_count(spec.rows, page_rows)
         if world.state(job) != "finished" or not exists:
             return failure("参数(pageId)错误")
-        format_ = job.arguments.get("format", "json")
-        text = await asyncio.to_thread(page_text, spec, int(number), page_rows, format_, fault)
+        result = Result(spec, page_rows, job.arguments.get("format", "json"), job.arguments["empty"])
+        text = await asyncio.to_thread(page_text, result, int(number), fault)
         return await send_page(request, text, fault=fault, bytes_per_s=world.scenario.bytes_per_s)
 
 
