@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from export_worker.errors import PlatformMalformedError, PlatformRefusedError
-from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Auth, Call, HttpClient
+from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Call, HttpClient
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import one_line, reading_answer
 from export_worker.platforms.sensorsdata.horizon_operations import HORIZON_PATH
 from export_worker.platforms.sensorsdata.settings import SensorsdataSettings
