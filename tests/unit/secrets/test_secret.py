@@ -15,7 +15,8 @@ from export_worker.credentials import Redactor
 from export_worker.errors import AuthFailedError, ConfigError
 from export_worker.platforms.http.auth import check_header_value
 from export_worker.platforms.http.auths import build_auth
-from export_worker.platforms.http.client import Auth, Call, HttpClient
+from export_worker.platforms.http.client import Call, HttpClient
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.secrets.secret import KNOWN_VALUES, Secret
 from support.scripted_server import ScriptedServer, Seen
 

@@ -57,7 +57,8 @@ class GatewayProxy(Section):
 
     Required."""
     roles: dict[str, RoleName]
-    """The role of each group. `*` is the group of all users. A user has the highest role of all groups.
+    """The role of each group. `*` is the group of all users. A user may do what the roles of all groups may do: one
+    who is `viewer` and `service` requests exports, and has the console.
 
     A user without a role has no access. Required."""
 

@@ -153,8 +153,7 @@ async def _connections(config: Config, redactor: Redactor) -> list[Finding]:
         return open_driver(config, name, redactor)
 
     checks = (
-        check_connection(name, settings.platform, open_connection, redactor)
-        for name, settings in config.connections.items()
+        check_connection(name, platform, open_connection, redactor) for name, platform in config.platforms().items()
     )
     return list(await asyncio.gather(*checks))
 

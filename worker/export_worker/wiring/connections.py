@@ -1,5 +1,6 @@
 """Builds drivers and the limits of connections from the configuration."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -41,7 +42,8 @@ async def open_driver(config: Config, connection: str, redactor: Redactor) -> As
             [FieldProblem("connection", unknown_name("connection", connection, config.connections))]
         )
     with located_errors():
-        driver = build_driver(connection, settings, redactor)
+        # In a thread: it reads files, and may ask AWS for a secret.
+        driver = await asyncio.to_thread(build_driver, connection, settings, redactor)
     try:
         yield driver
     finally:
@@ -60,6 +62,7 @@ def build_connections(
         ConfigError: A setting of a connection is wrong, or a secret is missing.
     """
     connections: dict[str, Connection] = {}
+    platforms = config.platforms()
     process_limit = BandwidthLimit(_bytes_per_s(config.transfer.mib_per_second))
     for name, settings in config.connections.items():
         with located_errors():
@@ -71,7 +74,7 @@ def build_connections(
             min_bytes_per_s=config.transfer.min_kib_per_s * 1024,
         )
         policy = replace(_policy(config, settings.poll), resubmit=settings.resubmit)
-        connections[name] = Connection(settings.platform, driver, policy, bandwidth, rate_limits[name])
+        connections[name] = Connection(platforms[name], driver, policy, bandwidth, rate_limits[name])
     return connections
 
 

@@ -15,9 +15,9 @@ from export_worker.contract.auth import AuthSpec, SignerAuth
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformRefusedError
 from export_worker.platforms.http.auths import build_auth
-from export_worker.platforms.http.client import Auth, Call, HttpClient
+from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
-from export_worker.platforms.http.outgoing import Outgoing
+from export_worker.platforms.http.outgoing import Auth, Outgoing
 from export_worker.platforms.http.signing import Key, Moment, sign
 from export_worker.secrets.secret import Secret
 from support.scripted_server import ScriptedServer, Seen, redirected, replied

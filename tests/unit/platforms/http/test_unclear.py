@@ -1,9 +1,11 @@
 """Which failures of a call that starts work leave unclear whether the platform has received it."""
 
+import asyncio
 import gzip
 import json
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,19 @@ async def test_graphql_response_shows_whether_work_may_have_started(envelope: ob
             await graphql.execute(DOCUMENT, {})
         await client.close()
     assert caught.value.unclear is unclear
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
+async def test_submit_is_sent_once_when_its_connection_breaks(method: str) -> None:
+    received: list[bytes] = []
+
+    async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(drop, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        error = await failure(f"http://127.0.0.1:{port}", replace(SUBMIT, method=method))
+    assert error.unclear
+    assert received == [f"{method} /submit HTTP/1.1\r\n".encode()]

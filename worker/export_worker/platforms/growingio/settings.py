@@ -6,8 +6,9 @@ from typing import Self
 from pydantic import ConfigDict, SecretStr, model_validator
 
 from export_worker.platforms.http.auth import AuthScheme, SecretAuth, authorization, check_header_value
-from export_worker.platforms.http.client import Auth, HttpClient
+from export_worker.platforms.http.client import HttpClient
 from export_worker.platforms.http.oauth import ClientCredentialsAuth
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.secrets.secret import Secret
 

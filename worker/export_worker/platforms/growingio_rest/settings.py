@@ -7,8 +7,8 @@ from pydantic import AfterValidator, ConfigDict, SecretStr, model_validator
 
 from export_worker.contract.request import PathKey
 from export_worker.platforms.http.auth import SecretAuth, check_header_value
-from export_worker.platforms.http.client import Auth, HttpClient
-from export_worker.platforms.http.outgoing import Credential
+from export_worker.platforms.http.client import HttpClient
+from export_worker.platforms.http.outgoing import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.secrets.secret import Secret
 

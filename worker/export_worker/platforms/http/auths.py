@@ -17,9 +17,9 @@ from export_worker.contract.auth import (
     SignerAuth,
 )
 from export_worker.platforms.http.auth import SecretAuth, StaticAuth, authorization, check_header_value
-from export_worker.platforms.http.client import ANONYMOUS, Auth, HttpClient
+from export_worker.platforms.http.client import ANONYMOUS, HttpClient
 from export_worker.platforms.http.oauth import OAuth, SecretOf
-from export_worker.platforms.http.outgoing import Credential, Outgoing
+from export_worker.platforms.http.outgoing import Auth, Credential, Outgoing
 from export_worker.platforms.http.signing import Key, Moment, sign
 from export_worker.secrets.secret import Secret
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import aiohttp
 from yarl import URL
@@ -26,7 +26,7 @@ from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.failures import failure_reason
-from export_worker.platforms.http.outgoing import Credential, Outgoing, encoded_body, merged_headers
+from export_worker.platforms.http.outgoing import Auth, Credential, Outgoing, encoded_body, merged_headers
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.platforms.settings import ConnectionSettings
@@ -64,30 +64,6 @@ HEAD_FIELD_MAX_BYTES = 64 * 1024
 HEAD_FIELDS_MAX = 300
 """Signed links, cookies and security policies make long heads. aiohttp's limits are 8,190 bytes and 128 fields."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
-
-class Auth(Protocol):
-    """Provides credentials, and new ones when the platform refuses the current one."""
-
-    async def credential(self) -> Credential:
-        """Returns the credential to use now.
-
-        Raises:
-            PlatformError: There was none yet, and none could be obtained.
-        """
-
-    async def renew(self, rejected: Credential) -> Credential | None:
-        """Returns a credential with which to repeat a call that got 401; None when there is no other.
-
-        Args:
-            rejected: The credential that the platform refused.
-
-        Raises:
-            PlatformError: A new credential could not be obtained.
-        """
-
-    async def close(self) -> None:
-        """Stops tasks that still run."""
 
 
 @dataclass(frozen=True, slots=True)

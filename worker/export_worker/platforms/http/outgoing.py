@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from multidict import CIMultiDict
@@ -75,3 +75,27 @@ def encoded_body(method: str, value: Any, form: Mapping[str, str] | None) -> tup
     if form is not None:
         return urlencode(form).encode(), "application/x-www-form-urlencoded"
     return b"", "application/json" if method in {"POST", "PUT", "PATCH"} else ""
+
+
+class Auth(Protocol):
+    """Provides credentials, and new ones when the platform refuses the current one."""
+
+    async def credential(self) -> Credential:
+        """Returns the credential to use now.
+
+        Raises:
+            PlatformError: There was none yet, and none could be obtained.
+        """
+
+    async def renew(self, rejected: Credential) -> Credential | None:
+        """Returns a credential with which to repeat a call that got 401; None when there is no other.
+
+        Args:
+            rejected: The credential that the platform refused.
+
+        Raises:
+            PlatformError: A new credential could not be obtained.
+        """
+
+    async def close(self) -> None:
+        """Stops tasks that still run."""

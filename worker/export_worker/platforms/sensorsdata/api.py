@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformRefusedError
-from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Auth, Call, HttpClient
+from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Call, HttpClient
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import error_for, excerpt_of_body
 from export_worker.platforms.sensorsdata.operations import GROUPS_PATH, SQL_V2_PATH, SQL_V3_PATH
 from export_worker.platforms.sensorsdata.settings import SensorsdataSettings

@@ -12,8 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from export_worker.contract.wording import Pattern
 from export_worker.credentials import Redactor
 from export_worker.platforms.http.auth import SecretAuth, check_header_value
-from export_worker.platforms.http.client import Auth
-from export_worker.platforms.http.outgoing import Credential
+from export_worker.platforms.http.outgoing import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.secrets.secret import Secret
 

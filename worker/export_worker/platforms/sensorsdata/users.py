@@ -10,8 +10,9 @@ import aiohttp
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.http.bodies import read_error_page
-from export_worker.platforms.http.client import Auth, Call, HttpClient
+from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, body_of
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_page, one_line
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row, json_text
 
