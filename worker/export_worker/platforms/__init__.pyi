@@ -1,3 +1,5 @@
+from export_worker.contract.auth import AuthSpec as AuthSpec
+from export_worker.contract.auth import OAuthAuth as OAuthAuth
 from export_worker.contract.dry_run import Preview as Preview
 from export_worker.contract.request import ExportKind as ExportKind
 from export_worker.credentials import Redactor as Redactor
@@ -21,9 +23,11 @@ from export_worker.platforms.base import Receiver as Receiver
 from export_worker.platforms.base import ResumePoint as ResumePoint
 from export_worker.platforms.base import Resuming as Resuming
 from export_worker.platforms.base import Versioned as Versioned
+from export_worker.platforms.http.auth import SecretAuth as SecretAuth
 from export_worker.platforms.http.auth import StaticAuth as StaticAuth
 from export_worker.platforms.http.auth import authorization as authorization
 from export_worker.platforms.http.auth import check_header_value as check_header_value
+from export_worker.platforms.http.auths import build_auth as build_auth
 from export_worker.platforms.http.client import CALL_TIMEOUT_S as CALL_TIMEOUT_S
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S as SUBMIT_TIMEOUT_S
 from export_worker.platforms.http.client import UPLOAD_TIMEOUT_S as UPLOAD_TIMEOUT_S
@@ -33,8 +37,10 @@ from export_worker.platforms.http.downloads import Downloader as Downloader
 from export_worker.platforms.http.graphql import Document as Document
 from export_worker.platforms.http.graphql import GraphQL as GraphQL
 from export_worker.platforms.http.oauth import ClientCredentialsAuth as ClientCredentialsAuth
+from export_worker.platforms.http.oauth import OAuth as OAuth
 from export_worker.platforms.http.outgoing import Auth as Auth
 from export_worker.platforms.http.outgoing import Credential as Credential
+from export_worker.platforms.http.outgoing import Outgoing as Outgoing
 from export_worker.platforms.http.responses import HttpResponse as HttpResponse
 from export_worker.platforms.http.responses import error_for as error_for
 from export_worker.platforms.http.responses import json_value as json_value
@@ -47,5 +53,6 @@ from export_worker.platforms.operations import Parameter as Parameter
 from export_worker.platforms.settings import Configured as Configured
 from export_worker.platforms.settings import ConnectionSettings as ConnectionSettings
 from export_worker.platforms.settings import platform_settings as platform_settings
+from export_worker.secrets.secret import Secret as Secret
 from export_worker.step_context import check_submit as check_submit
 from export_worker.step_context import wait_for_gate as wait_for_gate
