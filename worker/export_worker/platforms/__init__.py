@@ -48,18 +48,23 @@ _MODULE_OF = {
     "StaticAuth": "export_worker.platforms.http.auth",
     "Submitted": "export_worker.lifecycle.observations",
     "UPLOAD_TIMEOUT_S": "export_worker.platforms.http.client",
+    "Upload": "export_worker.platforms.base",
     "Versioned": "export_worker.platforms.base",
     "authorization": "export_worker.platforms.http.auth",
     "check_header_value": "export_worker.platforms.http.auth",
     "check_submit": "export_worker.step_context",
+    "count_of": "export_worker.platforms.http.values",
     "error_for": "export_worker.platforms.http.responses",
+    "id_text": "export_worker.platforms.http.values",
     "json_value": "export_worker.platforms.http.responses",
     "one_line": "export_worker.platforms.http.responses",
     "platform_settings": "export_worker.platforms.settings",
     "reading_answer": "export_worker.platforms.http.responses",
     "reveal": "export_worker.credentials",
+    "state_of": "export_worker.platforms.http.values",
     "storable_text": "export_worker.platforms.http.responses",
     "wait_for_gate": "export_worker.step_context",
+    "whole_number": "export_worker.platforms.http.values",
 }
 """Public name → the module that defines it."""
 

@@ -18,10 +18,12 @@ from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
 from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.errors import PlatformMalformedError, PlatformUnavailableError
+from export_worker.platforms.base import Upload
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
+from export_worker.platforms.http.uploads import Sending, source_errors
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.step_context import check_submit, wait_for_gate
 from export_worker.texts.reasons import system_reason
@@ -111,12 +113,14 @@ class Call:
         query: Parameters as plain text; they are encoded once. A parameter with several values is repeated.
         json: JSON body, if not None.
         form: Form body, if not None.
-        data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
+        data: Streamed body, if not None. Unless it is an `Upload`, it can be read only once, so such a call is never
+            repeated.
         content_type: Media type of `data`. A POST without any body is sent as JSON.
         timeout_s: Seconds for the whole exchange.
         is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
         starts_work: The call starts work on the platform, so a repetition may start it twice. An error after which the
             platform may have received the call is `unclear`.
+        is_repeatable: To send `data` twice has the same effect as to send it once.
     """
 
     method: str
@@ -129,6 +133,7 @@ class Call:
     timeout_s: float = CALL_TIMEOUT_S
     is_listing: bool = False
     starts_work: bool = False
+    is_repeatable: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -172,20 +177,32 @@ class HttpClient:
     async def call(self, call: Call, auth: Auth) -> Any:
         """Makes a call and returns the JSON value of the response.
 
-        A call that gets 401 is repeated once with a new credential.
+        A call that gets 401 is repeated once with a new credential. An upload that gets no answer is repeated once if
+        the platform cannot have received all of it, or if a repetition has the same effect.
 
         Raises:
             PlatformError: No response, an error status, or no JSON.
         """
         credential = await auth.credential()
-        response = await self.exchange(call, credential)
-        repeatable = call.data is None
-        if response.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
+        response = await self._exchange(call, credential)
+        if response.status == 401 and (fresh := await auth.renew(credential)) is not None and await _rewound(call):
             response = await self.exchange(call, fresh)
         error = error_for(response, self.redactor)
         if error is not None:
             raise error
         return await self.json(response)
+
+    async def _exchange(self, call: Call, credential: Credential) -> HttpResponse:
+        delivery = Delivery(call.starts_work)
+        try:
+            return await self.exchange(call, credential, delivery)
+        except PlatformUnavailableError as error:
+            is_harmless = not delivery.answered and (call.is_repeatable or not delivery.is_sent)
+            if delivery.is_sent:
+                error.args = (f"{error}; the platform may have received the upload",)
+            if call.data is None or not is_harmless or not await _rewound(call):
+                raise
+        return await self.exchange(call, credential)
 
     async def json(self, response: HttpResponse) -> Any:
         """Returns the JSON value of a successful response. A long body is parsed in a thread.
@@ -197,8 +214,15 @@ class HttpClient:
             return json_value(response, self.redactor)
         return await asyncio.to_thread(json_value, response, self.redactor)
 
-    async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> HttpResponse:
+    async def exchange(
+        self, call: Call, credential: Credential = ANONYMOUS, delivery: Delivery | None = None
+    ) -> HttpResponse:
         """Sends one request and returns the response, whatever its status. Does not follow redirects.
+
+        Args:
+            call: The request.
+            credential: Sent with it.
+            delivery: Receives how far the request came.
 
         Raises:
             PlatformThrottledError: The rate limit of the connection delays the request for longer than a step may wait.
@@ -210,18 +234,21 @@ class HttpClient:
         if call.starts_work:
             await check_submit()
         url = credential.add_to(with_query(self.url(call.path), call.query))
-        delivery = Delivery(call.starts_work)
-        with self.translate_errors(str(call), delivery):
+        delivery = delivery or Delivery(call.starts_work)
+        sending = None if call.data is None else Sending(call.data, delivery)
+        own_headers = _media_type(call) if sending is None else {**_media_type(call), **sending.headers}
+        with source_errors(sending), self.translate_errors(str(call), delivery):
             async with self._session().request(
                 call.method,
                 url,
                 json=call.json,
-                data=call.form if call.data is None else call.data,
-                headers={**_media_type(call), **IDENTITY, **credential.headers},
+                data=call.form if sending is None else sending.chunks(),
+                headers={**own_headers, **IDENTITY, **credential.headers},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
+                delivery.answered = True
                 limit_bytes = self._limit_bytes(call) if response.ok else ERROR_BODY_MAX_BYTES
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
@@ -335,6 +362,11 @@ class HttpClient:
                 max_headers=HEAD_FIELDS_MAX,
             )
         return self._opened
+
+
+async def _rewound(call: Call) -> bool:
+    """Returns whether a call can be sent again. Its body is at its beginning then."""
+    return call.data is None or (isinstance(call.data, Upload) and await call.data.rewind())
 
 
 def _media_type(call: Call) -> Mapping[str, str]:

@@ -1,0 +1,63 @@
+"""Sends streamed bodies of requests: with their length if it is known, and with the errors of their source."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+
+from export_worker.errors import ExportWorkerError, FieldProblem, InvalidRequestError, PlatformError
+from export_worker.platforms.base import Upload
+from export_worker.platforms.http.delivery import Delivery
+
+
+class Sending:
+    """One attempt to send a body.
+
+    Args:
+        body: The body.
+        delivery: Notes when the body is complete.
+    """
+
+    def __init__(self, body: AsyncIterator[bytes], delivery: Delivery) -> None:
+        self._body = body
+        self._delivery = delivery
+        self._total_bytes = body.total_bytes if isinstance(body, Upload) else None
+        self.error: ExportWorkerError | None = None
+        """The error of the source."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The length of the body, if it is known. Without this header the body is sent in chunks."""
+        return {} if self._total_bytes is None else {"Content-Length": str(self._total_bytes)}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yields the body.
+
+        aiohttp would report an error of the source as one of the connection, so `source_errors` raises it again.
+        """
+        sent_bytes = 0
+        try:
+            async for chunk in self._body:
+                sent_bytes += len(chunk)
+                self._check(sent_bytes)
+                yield chunk
+            self._check(sent_bytes, complete=True)
+        except ExportWorkerError as error:
+            self.error = error
+            raise
+
+    def _check(self, sent_bytes: int, *, complete: bool = False) -> None:
+        """Refuses a source that is longer or shorter than announced: the rest would be missing, or look like a call."""
+        total_bytes = self._total_bytes
+        if total_bytes is not None and (sent_bytes > total_bytes or (complete and sent_bytes < total_bytes)):
+            raise InvalidRequestError([FieldProblem("body", "was changed while it was sent; repeat the call")])
+        self._delivery.is_sent = complete or sent_bytes == total_bytes
+
+
+@contextmanager
+def source_errors(sending: Sending | None) -> Iterator[None]:
+    """Raises the error of a body's source in place of the error of the connection that it has caused."""
+    try:
+        yield
+    except PlatformError:
+        if sending is not None and sending.error is not None:
+            raise sending.error from None
+        raise
