@@ -34,12 +34,11 @@ check: install ## Run the linter, the format check and the type checker
 	$(BIN)/mypy worker/export_worker producers/export_producers tests
 
 test: install ## Run all tests; they start a real Redis and a real S3 server
-	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-quick: install ## Run the quick tests, which start no worker: an answer within two minutes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal tests/unit tests/conformance tests/architecture \
-	  --ignore tests/architecture/test_compose.py --ignore tests/architecture/test_kubernetes_runs.py \
-	  --ignore tests/architecture/test_imports_alone.py $(ARGS)
+	  --ignore tests/architecture/test_compose.py --ignore tests/architecture/test_kubernetes_runs.py $(ARGS)
 
 test-redis: install ## Run the tests of Redis, on the one of the PATH (ARGS=--redis=SERVER chooses another, or `embedded`)
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal tests/unit/redis tests/integration/redis \

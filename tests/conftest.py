@@ -61,6 +61,11 @@ def pytest_unconfigure() -> None:
     redis_choice.undo()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests first that start workers and wait for them, so that the last tests of a run are short ones."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+
+
 def pytest_collection_finish() -> None:
     """Takes all modules and tests out of the garbage collector. It examined them again and again, and frees none."""
     gc.collect()

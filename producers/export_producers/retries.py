@@ -1,7 +1,5 @@
 """Which failed exports a retry can help. Pure."""
 
-from collections.abc import Mapping
-
 from export_producers.records import Start, start_of_retry
 from export_worker.contract.status import Status
 from export_worker.errors import ErrorCode
@@ -10,15 +8,6 @@ ENDED_BY_TIME = ErrorCode.DEADLINE_EXCEEDED
 """The deadline of an export begins again with its retry."""
 OF_ONE_OPERATION = frozenset({ErrorCode.PLATFORM_ERROR, ErrorCode.RESULT_EMPTY, ErrorCode.RESULT_MISSING})
 """What another operation of the platform may do better. The same operation has ended, and cannot."""
-
-ADVICE: Mapping[str, str] = {
-    ErrorCode.PLATFORM_ERROR: "restart with --from submit, so that the platform starts another operation",
-    ErrorCode.RESULT_EMPTY: "restart with --from submit, so that the platform starts another operation",
-    ErrorCode.RESULT_MISSING: "restart with --from submit, so that the platform starts another operation",
-    ErrorCode.UNKNOWN_CONNECTION: "configure their connections, or name one that the workers have with --connection",
-    ErrorCode.SUBMIT_UNCLEAR: "search the platform for the operation first; a retry may start a second one",
-}
-"""What to do about an error that a plain retry does not fix. For every other one: fix its cause first."""
 
 
 def may_succeed(status: Status, start: Start | None) -> bool:

@@ -1,51 +1,21 @@
 """Every module can be imported alone, and modules for services import no package that only workers need."""
 
-import json
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-from support.source_modules import PACKAGES, modules, within
+from support.source_modules import Module, imported_names, module_of, modules, parsed, within
 
-IMPORT_EACH = """
-import gc, importlib, json, os, sys
-
-def report(name, to):
-    try:
-        importlib.import_module(name)
-        result = {"modules": sorted({loaded.partition(".")[0] for loaded in sys.modules})}
-    except BaseException as error:
-        result = {"error": f"{type(error).__name__}: {error}"}
-    with os.fdopen(to, "w") as pipe:
-        json.dump(result, pipe)
-    os._exit(0)
-
-def begin(name):
-    here, there = os.pipe()
-    if os.fork() == 0:
-        os.close(here)
-        report(name, there)
-    os.close(there)
-    return here
-
-warm, *names = sys.argv[1:]
-for name in filter(None, warm.split(",")):
+IMPORT_ALL = """
+import importlib, sys
+for name in sys.argv[1:]:
     importlib.import_module(name)
-gc.disable()  # a collection in a fork examines, and so copies, the memory of all packages
-at_once, answers = os.cpu_count() or 1, {}
-for first in range(0, len(names), at_once):
-    batch = names[first:first + at_once]
-    for name, pipe in [(name, begin(name)) for name in batch]:
-        with os.fdopen(pipe) as file:
-            answers[name] = json.load(file)
-        os.wait()
-json.dump(answers, sys.stdout)
+print(*{loaded.partition(".")[0] for loaded in sys.modules})
 """
-"""Imports each module in a separate process, forked from one that has imported no module of this project."""
-
-LIGHT = ("export_producers", "export_worker.contract", "export_worker.errors", "export_worker.cli")
-"""Modules that services import beside their own code: they must not import large packages."""
 
 WORKER_ONLY = {"boto3", "botocore", "aiohttp", "awscrt", "structlog", "graphql", "moto", "flask"}
 """Large packages that only workers and servers need."""
@@ -59,69 +29,71 @@ SERVERS = ("export_producers.gateway", "export_producers.console", "export_produ
 """Packages that run as a separate process and may import more. What the command line imports of them is checked."""
 
 
-def is_light(name: str) -> bool:
-    return within(name, *LIGHT) and not within(name, *SERVERS)
+def names(*packages: str) -> list[str]:
+    return [name for name in modules() if within(name, *packages) and not name.endswith("__main__")]
 
 
-def import_each(names: list[str], warm: set[str]) -> dict[str, dict[str, object]]:
-    command = [sys.executable, "-W", "error", "-c", IMPORT_EACH, ",".join(sorted(warm)), *names]
+def packages_loaded_by(*imported: str) -> set[str]:
+    """Imports modules in one new process. A package that none of them loads is loaded by none of them alone."""
+    command = [sys.executable, "-W", "error", "-c", IMPORT_ALL, *imported]
     done = subprocess.run(command, capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
-    answers: dict[str, dict[str, object]] = json.loads(done.stdout)
-    assert list(answers) == names
-    return answers
+    return set(done.stdout.split())
 
 
-@pytest.fixture(scope="module")
-def imported_alone() -> dict[str, dict[str, object]]:
-    light = [name for name in modules() if not name.endswith("__main__") and is_light(name)]
-    contract = [name for name in light if within(name, *CONTRACT)]
-    others = [name for name in light if name not in contract]
-    return import_after_packages(contract, CLIENTS) | import_after_packages(others, WORKER_ONLY)
+def imported_first(module: Module, known: dict[str, Module]) -> Iterator[str]:
+    """Yields the modules that Python executes before a module can be used: those that it imports, with their packages.
 
-
-def import_after_packages(names: list[str], never: set[str]) -> dict[str, dict[str, object]]:
-    """Imports each module alone, after the third-party packages that these modules may import.
-
-    Third-party packages are imported once, before the fork: they take most of the time, and cannot import ours. If one
-    of them imports a package of `never`, every module is found to have imported that.
+    The packages that contain the module are executed before it in any case, so they are not among them unless the
+    module names them.
     """
-    imported = {imported.partition(".")[0] for name in names for imported in modules()[name].imports}
-    return import_each(names, imported - never - set(PACKAGES) - sys.stdlib_module_names)
+    at_the_top = [node for node in module.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    for imported in imported_names(ast.Module(body=[*at_the_top], type_ignores=[])):
+        found = module_of(imported, known)
+        yield from [found] if found else []
+        while found and (found := found.rpartition(".")[0]):
+            yield from [found] if found in known and not within(module.name, found) else []
 
 
-def loaded(answer: dict[str, object]) -> set[str]:
-    names = answer["modules"]
-    assert isinstance(names, list)
-    return set(names)
+def cycle(known: dict[str, Module]) -> list[str]:
+    """Returns modules that import each other, in this order; none if there are none."""
+    try:
+        TopologicalSorter({module.name: set(imported_first(module, known)) for module in known.values()}).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]
+        return found
+    return []
 
 
-@pytest.mark.timeout(900)  # two hundred processes take minutes on a busy machine
-def test_every_module_imports_alone(imported_alone: dict[str, dict[str, object]]) -> None:
-    heavy = [name for name in modules() if not name.endswith("__main__") and not is_light(name)]
-    answers = imported_alone | import_after_packages(heavy, set())
-    assert {name: answer["error"] for name, answer in answers.items() if "error" in answer} == {}
+def test_every_module_can_be_imported_first() -> None:
+    assert cycle(modules()) == []
+    packages_loaded_by(*names("export_worker", "export_producers"))
 
 
-def test_producers_import_no_package_of_the_worker(imported_alone: dict[str, dict[str, object]]) -> None:
-    found = {
-        name: loaded(answer) & WORKER_ONLY
-        for name, answer in imported_alone.items()
-        if within(name, "export_producers")
-    }
-    assert len(found) >= 4
-    assert set.union(*found.values()) == set()
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"p.a": "from p.b import x", "p.b": "import p.a"},
+        {"p.a": "import p.b.c", "p.b": "from p.a import x", "p.b.c": ""},
+    ],
+)
+def test_modules_that_import_each_other_are_found(sources: dict[str, str]) -> None:
+    some_path = next(iter(modules().values())).path
+    assert cycle({name: parsed(name, some_path, source) for name, source in sources.items()})
 
 
-def test_contract_imports_no_client_package(imported_alone: dict[str, dict[str, object]]) -> None:
-    light = {name: loaded(answer) & CLIENTS for name, answer in imported_alone.items() if within(name, *CONTRACT)}
-    assert len(light) >= 8
-    assert set.union(*light.values()) == set()
+def test_producers_import_no_package_of_the_worker() -> None:
+    light = [name for name in names("export_producers") if not within(name, *SERVERS)]
+    assert packages_loaded_by(*light) & WORKER_ONLY == set()
 
 
-def test_command_line_imports_no_package_that_only_workers_need(imported_alone: dict[str, dict[str, object]]) -> None:
-    assert loaded(imported_alone["export_worker.cli"]) & WORKER_ONLY == set()
+def test_contract_imports_no_client_package() -> None:
+    assert packages_loaded_by(*names(*CONTRACT)) & CLIENTS == set()
 
 
-def test_module_that_cannot_be_imported_is_reported() -> None:
-    assert "ModuleNotFoundError" in str(import_each(["export_worker.no_such_module"], set()))
+def test_command_line_imports_no_package_that_only_workers_need() -> None:
+    assert packages_loaded_by("export_worker.cli") & WORKER_ONLY == set()
+
+
+def test_package_that_is_loaded_is_found() -> None:
+    assert "boto3" in packages_loaded_by("export_worker.s3.sessions")

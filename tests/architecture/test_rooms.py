@@ -10,9 +10,9 @@ import pytest
 from support.source_modules import Module, modules, our_imports, parsed, within
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "egress", "step_context", "simulator", "texts"),
+    ("errors", "step_context", "simulator", "texts"),
     ("contract", "credentials"),
-    ("lifecycle", "telemetry"),
+    ("lifecycle", "telemetry", "egress"),
     ("redis", "s3"),
     ("platforms", "sinks"),
     ("transfer", "config"),

@@ -174,7 +174,8 @@ async def test_bulk_retry_leaves_out_what_a_retry_cannot_help(failures: Failures
     assert (ran.status, ran.stdout) == (0, f"retrying {temporary} (growingio.tag_users)\n")
     assert ran.stderr.splitlines() == [
         "left out 1 export, because a retry alone cannot help:",
-        "      1 platform_refused: fix the cause, then run retry --failed --error platform_refused",
+        f"      1 platform_refused: {fix('platform_refused')}",
+        "To retry them after their cause is fixed, select them with --error CODE or --connection NAME.",
     ]
     assert await failures.phases(temporary, refused) == [Phase.QUEUED, Phase.FAILED]
     named = await failures.run("retry", "--failed", "--error", "platform_refused", "--json")
@@ -187,7 +188,7 @@ async def test_operation_that_ended_in_error_is_retried_only_by_another_operatio
     await site.fail(await site.one(), OperationFailedError("the platform's job ended in ERROR"))
     ran = await failures.run("retry", "--failed", "--dry-run")
     assert ran.stdout == "no failed export matches\n"
-    assert "1 platform_error: restart with --from submit" in ran.stderr
+    assert f"1 platform_error: {fix('platform_error')}" in ran.stderr
     again = await failures.run("retry", "--failed", "--from", "submit")
     assert again.stdout == f"retrying {export_id} (growingio.tag_users)\n"
 
@@ -218,7 +219,7 @@ async def test_bulk_retry_leaves_out_exports_of_removed_connections_unless_they_
     failures.site.settings = {}
     ran = await failures.run("retry", "--failed", "--error", "platform_unavailable")
     assert (ran.status, ran.stdout) == (0, f"retrying {here} (growingio.tag_users)\n")
-    assert "      1 unknown_connection: configure their connections" in ran.stderr
+    assert f"      1 unknown_connection: {fix('unknown_connection')}" in ran.stderr
     named = await failures.run("retry", "--failed", "--connection", "other")
     assert (named.status, named.stdout) == (0, f"retrying {elsewhere} (growingio.tag_users)\n")
 

@@ -1,6 +1,7 @@
 """Drives a real browser: Debian's Chromium, which `.ci/run` installs. Without it, tests are skipped."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from support.paths import ROOT
 
 AXE = ROOT / ".venv" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+COLOUR_RULES = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+"""The rules of axe whose result depends on the theme of a page: the others look at no colour."""
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
 """The width and the height of a usual phone, in CSS pixels."""
@@ -65,13 +68,14 @@ def complaints(driver: Chrome) -> list[str]:
     return [entry["message"] for entry in serious]
 
 
-def accessibility_findings(driver: Chrome) -> list[str]:
+def accessibility_findings(driver: Chrome, rules: list[str] | dict[str, Any] = AXE_TAGS) -> list[str]:
     """Returns what the rules of axe find on the page, as `RULE: ELEMENT`. Skips the test without axe."""
     if not AXE.exists():
         pytest.skip("axe-core is not installed (npm; see .ci/run)")
     driver.execute_script(AXE.read_text(encoding="utf-8"))
-    run = "axe.run({runOnly: arguments[0]}).then(arguments[1], (error) => arguments[1]({error: String(error)}))"
-    found: dict[str, Any] = driver.execute_async_script(run, AXE_TAGS)
+    options = "{runOnly: arguments[0], resultTypes: ['violations']}"
+    run = f"axe.run({options}).then(arguments[1], (error) => arguments[1]({{error: String(error)}}))"
+    found: dict[str, Any] = driver.execute_async_script(run, rules)
     assert "error" not in found, found
     return [
         f"{item['id']}: {node['html'][:150]} {json.dumps(node['any'][:1])[:300]}"
@@ -96,8 +100,7 @@ def parts_beyond_the_window(driver: Chrome) -> list[str]:
     return found or (["something"] if is_wider_than_the_window(driver) else [])
 
 
-def picture(driver: Chrome, folder: Path, name: str) -> Path:
-    """Writes a picture of the window."""
-    path = folder / f"{name}.png"
-    driver.save_screenshot(str(path))
-    return path
+def picture(driver: Chrome, folder: Path, name: str) -> None:
+    """Writes a picture of the window, if CONSOLE_PICTURES asks for pictures: a screenshot takes its time."""
+    if "CONSOLE_PICTURES" in os.environ:
+        driver.save_screenshot(str(folder / f"{name}.png"))

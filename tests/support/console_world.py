@@ -20,8 +20,13 @@ from export_worker.lifecycle.observations import Submitted
 from export_worker.redis.outbox import Outbox
 from support.redis_site import POLICY, QueueSite
 
-HOSTILE = "<script>alert(1)</script>{{7*191}}${7*191}\u202e\u2066分群😀\"'&<img src=x onerror=alert(2)>" + "长" * 300
-"""A name of a platform, whose users choose it. A page that runs or evaluates it contains `1337` or a tag of ours."""
+PRODUCT = str(999983 * 9999991)
+"""What a template that evaluates `HOSTILE` writes. No id, time or count contains these 13 digits by chance."""
+HOSTILE = (
+    "<script>alert(1)</script>{{999983*9999991}}${999983*9999991}\u202e\u2066分群😀\"'&<img src=x onerror=alert(2)>"
+    + "长" * 300
+)
+"""A name of a platform, whose users choose it. A page that evaluates or runs it contains `PRODUCT` or its tags."""
 QUERIES = {"/catalog": "?resource=projects", "/bulk/new": "?action=retry&all=1"}
 """The query string of pages that need one, by the end of their path."""
 CONNECTION, TRIGGER, SINK, OTHER_SINK = "gio", "ready", "stream", "hook"

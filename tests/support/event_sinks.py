@@ -1,6 +1,7 @@
 """Sinks that a test scripts, and dispatchers that deliver events to them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,23 @@ class ScriptedSink:
 
     async def close(self) -> None:
         """Has nothing to close."""
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """An event that a sink will not get, and the note that its worker has written."""
+
+    event_id: str
+    at: str
+    failures: int
+    reason: str
+
+
+async def given_up(site: QueueSite, sink: str) -> list[GivenUp]:
+    """Returns the events whose delivery was given up, the oldest first."""
+    notes = await site.redis.hgetall(site.keys.undelivered(sink))
+    found = [GivenUp(event_id.decode(), **json.loads(note)) for event_id, note in notes.items()]
+    return sorted(found, key=lambda event: (event.at, event.event_id))
 
 
 def outbox_of(site: QueueSite) -> Outbox:

@@ -68,10 +68,13 @@ class ScriptedServer:
 
     Args:
         address: The IPv4 or IPv6 address of the interface.
+        tls: Serve TLS with this context.
     """
 
-    def __init__(self, address: str = "127.0.0.1") -> None:
+    def __init__(self, address: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> None:
         self._address = address
+        self._tls = tls
+        self.port = 0
         self.seen: list[Seen] = []
         self._replies: dict[str, list[Reply]] = {}
         self._runner: web.ServerRunner | None = None
@@ -88,9 +91,10 @@ class ScriptedServer:
     async def __aenter__(self) -> Self:
         self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._address, 0).start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://[{self._address}]:{port}" if ":" in self._address else f"http://{self._address}:{port}"
+        await web.TCPSite(self._runner, self._address, 0, ssl_context=self._tls).start()
+        self.port = self._runner.addresses[0][1]
+        host = f"[{self._address}]" if ":" in self._address else self._address
+        self.url = f"http{'s' if self._tls else ''}://{host}:{self.port}"
         return self
 
     async def __aexit__(

@@ -18,7 +18,7 @@ from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.listing import check_names, described
 from export_producers.commands.opening import OpenQueue
-from export_producers.retries import ADVICE
+from export_producers.reasons import fix
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Status
 
@@ -220,8 +220,10 @@ def _report_left_out(left_out: Counter[str]) -> None:
         return
     click.echo(f"left out {_count(left_out.total())}, because a retry alone cannot help:", err=True)
     for code, number in left_out.most_common():
-        advice = ADVICE.get(code, f"fix the cause, then run retry --failed --error {code}")
-        click.echo(clean(f"{number:>7} {code}: {advice}"), err=True)
+        click.echo(clean(f"{number:>7} {code}: {fix(code)}"), err=True)
+    click.echo(
+        "To retry them after their cause is fixed, select them with --error CODE or --connection NAME.", err=True
+    )
 
 
 def _count(number: int) -> str:

@@ -1,10 +1,13 @@
 """Live pages: server-sent events with the parts of a page that have changed.
 
 All tabs with the same page share its reads and its rendering. One loop for each process follows the changes of
-exports, and asks each page once a second what they change in it. A page whose exports have not changed is not read
+exports, and asks each page twice a second what they change in it. A page whose exports have not changed is not read
 again, with two exceptions. Texts such as ages change with time, so the loop reads a few pages in each second again,
 those that were read longest ago. And some pages show what is in no change of an export, such as the deliveries of one
 event: those take turns as well, because each of them has reads of its own.
+
+A page that is open never claims to be live while it is not: a tab receives something every two seconds while Redis
+answers, and an event as soon as Redis has not answered for some seconds.
 """
 
 import asyncio
@@ -25,6 +28,7 @@ from export_producers.console.visitors.preferences import CHOICES, preferences_o
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, GatewayContext, query
 from export_producers.gateway.handlers.streams import RECONNECT_MS
+from export_producers.gateway.problems import ProblemError
 from export_producers.reads.batched import BatchedRead
 from export_producers.reads.change_feed import Batch
 from export_producers.reads.changes import Change, merged
@@ -34,7 +38,13 @@ from export_worker.errors import ExportWorkerError, ServiceUnreachableError
 from export_worker.redis.cancellation import cancel_and_wait
 
 INTERVAL_S = 1.0
-"""Time between two events of a stream at least."""
+"""Time between two reads of a whole page."""
+CHANGES_INTERVAL_S = 0.5
+"""Time between two events with changes. With the wait of the feed, a tab is less than a second behind."""
+AWAY_AFTER_S = 4.0
+"""A Redis that has not answered for this time is away, though its connections are open."""
+ALIVE_S = 2.0
+"""A tab without events receives a sign of life after this time. Its script expects one every six seconds."""
 STREAM_MAX_S = 600.0
 """A stream ends after this time. The browser opens another one, and so the login of its visitor is checked again."""
 KEPT_S = 0.9
@@ -105,13 +115,22 @@ class LivePage:
     async def refresh(self, changes: Sequence[Change], *, is_old: bool) -> None:
         """Sends the tabs what has changed."""
         async with self.lock:
-            if is_old or (self.update is None and not self.takes_turns):
+            if is_old:
                 await self._read_again()
             elif changes and self.update is not None:
                 parts = await self.update(changes)
                 self.has_new = self.has_new or not parts.keys() <= self.parts.keys()
                 self.parts = {name: parts.get(name) or html for name, html in self.parts.items()}
                 self._send(parts)
+
+    def end(self, error: BaseException) -> None:
+        """Ends the streams of a page that cannot be shown any more. Their browsers show how old it is."""
+        if isinstance(error, ProblemError):
+            _log.info("live.refused", code=error.code, detail=error.detail)
+        elif not isinstance(error, ExportWorkerError):
+            _log.error("live.failed", exc_info=error)
+        send(self.tabs, None)
+        self.tabs.clear()
 
     async def _read_again(self) -> None:
         self.turn_s = monotonic()
@@ -145,7 +164,7 @@ class LivePages:
         self._context = context
         self._pages: dict[Hashable, LivePage] = {}
         self._changes: list[Change] | None = []
-        self._is_cut_off = self._is_away = False
+        self._is_cut_off = self._has_failed = self.is_away = False
         self._task: asyncio.Task[None] | None = None
         self._is_following = asyncio.Event()
 
@@ -171,15 +190,23 @@ class LivePages:
                 del self._pages[key]
 
     async def _run(self) -> None:
-        """Refreshes all pages once a second until no page is left."""
-        following = asyncio.create_task(self._follow())
+        """Refreshes all pages until no page is left."""
+        others = [asyncio.create_task(each) for each in (self._follow(), self._watch())]
+        is_whole = False
         try:
             while self._pages and not await self._stopped():
-                await self._refresh()
+                await self._refresh(is_whole=is_whole)
+                is_whole = not is_whole
         finally:
             self._task = None
             self._is_following.clear()
-            await cancel_and_wait(following)
+            await cancel_and_wait(*others)
+
+    async def _watch(self) -> None:
+        """Notices a Redis that hangs: then the reads of pages wait for their timeout."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            self._show_whether_away()
 
     async def _follow(self) -> None:
         """Collects the changes of all exports. After an outage of Redis, every page is read again."""
@@ -202,37 +229,55 @@ class LivePages:
         else:
             self._changes += batch
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, is_whole: bool) -> None:
+        """Sends the changes since the last call.
+
+        Args:
+            is_whole: Whether pages whose turn it is are read again.
+        """
         collected, self._changes = self._changes, []
         pages, now_s = list(self._pages.values()), monotonic()
         if collected is None:
             for page in pages:
                 page.read_at_s = min(page.read_at_s, now_s - AGEING_S)
-        pages_by_turn = sorted(pages, key=lambda page: page.turn_s)
-        aged = [page for page in pages_by_turn if page.update and now_s - page.read_at_s >= AGEING_S]
-        in_turn = [page for page in pages_by_turn if page.takes_turns]
-        old = {id(page) for page in (*aged[:AGEING_MAX], *in_turn[:TURNS_MAX])}
+        old = {id(page) for page in self._old(now_s)} if is_whole else set[int]()
         changes = merged(collected or [])
         done = await asyncio.gather(
             *(page.refresh(changes, is_old=id(page) in old) for page in pages), return_exceptions=True
         )
-        self._report([error for error in done if error is not None])
+        self._report([(page, error) for page, error in zip(pages, done, strict=True) if error is not None])
 
-    def _report(self, errors: Sequence[BaseException]) -> None:
+    def _old(self, now_s: float) -> list[LivePage]:
+        """Returns the pages that are read again in this second."""
+        pages = sorted(self._pages.values(), key=lambda page: page.turn_s)
+        shared = [page for page in pages if page.update is None and not page.takes_turns]
+        aged = [page for page in pages if page.update and now_s - page.read_at_s >= AGEING_S]
+        in_turn = [page for page in pages if page.takes_turns]
+        return [*shared, *aged[:AGEING_MAX], *in_turn[:TURNS_MAX]]
+
+    def _report(self, failed: Sequence[tuple[LivePage, BaseException]]) -> None:
+        """Notes whether Redis can be read. Other failures end the streams of a page: it must not claim to be live."""
+        self._has_failed = any(isinstance(error, ServiceUnreachableError) for _, error in failed)
+        for page, error in failed:
+            if isinstance(error, ServiceUnreachableError):
+                page.read_at_s = float("-inf")  # it may have missed a change
+            elif page.tabs:
+                page.end(error)
+        self._show_whether_away()
+
+    def _show_whether_away(self) -> None:
         """Says in all tabs when Redis cannot be read, and when it can be read again."""
-        for error in errors:
-            if not isinstance(error, ExportWorkerError):
-                _log.error("live.failed", exc_info=error)
-        is_away = self._is_cut_off or any(isinstance(error, ServiceUnreachableError) for error in errors)
-        if is_away != self._is_away:
-            self._is_away = is_away
+        is_silent = self._is_following.is_set() and monotonic() - self._context.changes.read_at_s >= AWAY_AFTER_S
+        is_away = self._is_cut_off or self._has_failed or is_silent
+        if is_away != self.is_away:
+            self.is_away = is_away
             for page in self._pages.values():
-                send(page.tabs, _event("away" if is_away else "parts", {}))
+                send(page.tabs, _event("away" if is_away else "alive", {}))
 
     async def _stopped(self) -> bool:
         """Waits until the next refresh. Returns True if the gateway is stopping: then all streams end."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(INTERVAL_S):
+            async with asyncio.timeout(CHANGES_INTERVAL_S):
                 await self._context.stopping.wait()
         if self._context.stopping.is_set():
             for page in self._pages.values():
@@ -259,14 +304,15 @@ async def stream(
     async def read_all() -> Parts:
         return {**await read(), **badge_parts(language, await recent_overview(request.app, allowed), allowed)}
 
+    pages = request.app[LIVE_PAGES]
     with context.open_stream(request):
-        async with request.app[LIVE_PAGES].tab((page, allowed), read_all, update, takes_turns=takes_turns) as tab:
+        async with pages.tab((page, allowed), read_all, update, takes_turns=takes_turns) as tab:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
             await response.prepare(request)
             await response.write(f"retry: {RECONNECT_MS}\n\n".encode())
             with suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(STREAM_MAX_S):
-                    while (event := await _next(tab, context.options.keep_alive_s)) is not None:
+                    while (event := await _next(tab, pages)) is not None:
                         await response.write(event)
     return response
 
@@ -282,13 +328,13 @@ async def stream_state(request: web.Request, template: str, state: State) -> web
     return await stream(request, (template, language), read)
 
 
-async def _next(tab: Tab, keep_alive_s: float) -> bytes | None:
-    """Returns the next event, or a comment when there is none for some time."""
+async def _next(tab: Tab, pages: LivePages) -> bytes | None:
+    """Returns the next event, or a sign of life when there is none for some time: a comment while Redis is away."""
     try:
-        async with asyncio.timeout(keep_alive_s):
+        async with asyncio.timeout(ALIVE_S):
             return await tab.get()
     except TimeoutError:
-        return b": keep-alive\n\n"
+        return b": keep-alive\n\n" if pages.is_away else _event("alive", {})
 
 
 def send(tabs: set[Tab], event: bytes | None) -> None:

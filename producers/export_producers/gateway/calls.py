@@ -106,6 +106,7 @@ PAGES: Mapping[str, Call] = {
     "GET /console/triggers": _look(Reach.CHECKED),
     "GET /console/live/triggers": _look(Reach.CHECKED),
     "GET /console/triggers/{}": CALLS["GET /v1/triggers/{}/dead"],
+    "GET /console/live/triggers/{}": CALLS["GET /v1/triggers/{}/dead"],
     "POST /console/triggers/{}/dead/{}/again": CALLS["POST /v1/triggers/{}/dead/{}/again"],
     "POST /console/triggers/{}/dead/{}/drop": CALLS["DELETE /v1/triggers/{}/dead/{}"],
     "GET /console/connections": CALLS["GET /v1/connections"],

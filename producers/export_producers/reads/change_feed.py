@@ -28,6 +28,8 @@ class ChangeFeed:
         self._task: asyncio.Task[None] | None = None
         self.position = ""
         """The position up to which changes were read."""
+        self.read_at_s = float("-inf")
+        """When Redis has answered last, on the monotonic clock."""
 
     async def follow(self, last: str | None) -> AsyncGenerator[Batch, None]:
         """Yields at once what has changed since the position `last`, which may be nothing, and then each batch.
@@ -55,14 +57,15 @@ class ChangeFeed:
         try:
             self.position = await self._reader.now()
             transfers = await self._reader.progress()
-            read_at_s = monotonic()
+            self.read_at_s = progress_at_s = monotonic()
             self._started.set()
             while self._clients:
                 changes = merged(await self._reader.after(self.position))
+                self.read_at_s = monotonic()
                 if changes:
                     self.position = changes[-1].position
-                if monotonic() - read_at_s >= PROGRESS_INTERVAL_S:
-                    read_at_s, before = monotonic(), transfers
+                if monotonic() - progress_at_s >= PROGRESS_INTERVAL_S:
+                    progress_at_s, before = monotonic(), transfers
                     transfers = await self._reader.progress()
                     known = {change.export_id for change in changes}
                     changes += [each for each in moved(before, transfers, self.position) if each.export_id not in known]

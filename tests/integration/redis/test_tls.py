@@ -1,15 +1,13 @@
 """TLS to Redis verifies certificates: their authority and their names."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import pytest
 
 from export_producers.client import ExportQueue
 from export_worker.errors import ServiceUnreachableError
 from support.certificates import Certificate, certificate
+from support.proxy_server import tls_front
 
 
 @pytest.fixture(scope="module")
@@ -18,38 +16,10 @@ def localhost_certificate(tmp_path_factory: pytest.TempPathFactory) -> Certifica
     return certificate(tmp_path_factory.mktemp("tls"))
 
 
-@asynccontextmanager
-async def behind_tls(redis_url: str, shown: Certificate) -> AsyncIterator[int]:
-    """Terminates TLS in front of the real Redis, as a sidecar does. Yields the port."""
-    address = urlsplit(redis_url)
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(address.hostname, address.port)
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(pump(reader, inner_writer))
-                both.create_task(pump(inner_reader, writer))
-        except* OSError:
-            pass  # one side has closed the connection
-        finally:
-            inner_writer.close()
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=shown.server())
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
 async def test_valid_certificate_is_accepted(
     redis_url: str, namespace: str, localhost_certificate: Certificate
 ) -> None:
-    async with behind_tls(redis_url, localhost_certificate) as port:
+    async with tls_front(redis_url, localhost_certificate.server()) as port:
         url = f"rediss://localhost:{port}/0?ssl_ca_certs={localhost_certificate.path}"
         # With a hash tag, the client also looks for a cluster, which is not there.
         for name in (namespace, f"{{{namespace}}}"):
@@ -60,7 +30,7 @@ async def test_valid_certificate_is_accepted(
 async def test_certificate_of_an_unknown_authority_is_refused(
     redis_url: str, namespace: str, localhost_certificate: Certificate
 ) -> None:
-    async with behind_tls(redis_url, localhost_certificate) as port:
+    async with tls_front(redis_url, localhost_certificate.server()) as port:
         queue = ExportQueue(f"rediss://:hidden-word@localhost:{port}/0", namespace=namespace)
         with pytest.raises(ServiceUnreachableError, match="certificate") as refused:
             await queue.list_exports()
@@ -71,7 +41,7 @@ async def test_certificate_of_an_unknown_authority_is_refused(
 async def test_certificate_for_another_name_is_refused(
     redis_url: str, namespace: str, localhost_certificate: Certificate
 ) -> None:
-    async with behind_tls(redis_url, localhost_certificate) as port:
+    async with tls_front(redis_url, localhost_certificate.server()) as port:
         # The same machine, by an address that is not in the certificate.
         url = f"rediss://127.0.0.2:{port}/0?ssl_ca_certs={localhost_certificate.path}"
         server = await asyncio.start_server(lambda *_: None, "127.0.0.2", port, ssl=localhost_certificate.server())

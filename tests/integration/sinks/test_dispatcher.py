@@ -17,6 +17,7 @@ from support.event_sinks import (
     ScriptedSink,
     dispatcher_of,
     ended_export,
+    given_up,
     outbox_of,
     running,
     until,
@@ -65,8 +66,8 @@ async def test_reason_of_an_event_that_is_given_up_has_no_secret(queue_site: Que
     route = SinkRoute(sink, 1, RETRY, GIVE_UP_S, redactor)
     dispatcher = EventDispatcher(outbox_of(queue_site), {"hook": route}, lambda: queue_site.now, lambda: 1.0)
     await dispatcher.flush()
-    (given_up,) = await outbox_of(queue_site).undelivered("hook")
-    assert given_up.reason == "sns refused publish: No ***"
+    (event,) = await given_up(queue_site, "hook")
+    assert event.reason == "sns refused publish: No ***"
 
 
 async def test_new_dispatcher_continues_count_of_failures(queue_site: QueueSite) -> None:
@@ -108,9 +109,9 @@ async def test_event_refused_for_too_long_is_given_up_listed_and_replayed(queue_
         queue_site.later(100)
         assert queue_site.now < started_at + timedelta(seconds=2 * GIVE_UP_S)
     assert queue_site.now >= started_at + timedelta(seconds=GIVE_UP_S)
-    (given_up,) = await outbox.undelivered("hook")
-    assert (given_up.event_id, given_up.reason) == (event_id, "HTTP 500")
-    assert given_up.failures > 30
+    (event,) = await given_up(queue_site, "hook")
+    assert (event.event_id, event.reason) == (event_id, "HTTP 500")
+    assert event.failures > 30
 
     replay = Replay(queue_site.redis, queue_site.keys, ["hook"])
     (replayed,) = await replay.since(started_at - timedelta(days=1), queue_site.now)
@@ -118,14 +119,14 @@ async def test_event_refused_for_too_long_is_given_up_listed_and_replayed(queue_
     hook = ScriptedSink()
     await dispatcher_of(queue_site, hook=hook).flush()
     assert hook.taken == [event_id]
-    assert await outbox.undelivered("hook") == []
+    assert await given_up(queue_site, "hook") == []
 
 
 async def test_event_that_sink_will_never_take_is_given_up_at_once(queue_site: QueueSite) -> None:
     event_id = await ended_export(queue_site)
     hook = ScriptedSink(SinkRefusedError("too long"))
     await dispatcher_of(queue_site, hook=hook).flush()
-    assert [item.event_id for item in await outbox_of(queue_site).undelivered("hook")] == [event_id]
+    assert [item.event_id for item in await given_up(queue_site, "hook")] == [event_id]
     assert not await outbox_of(queue_site).is_empty("stream")
 
 
@@ -137,7 +138,7 @@ async def test_disabled_sink_is_called_once(queue_site: QueueSite) -> None:
     second = await ended_export(queue_site)
     await dispatcher.flush()
     assert hook.tried == [first]
-    assert [item.event_id for item in await outbox_of(queue_site).undelivered("hook")] == [first, second]
+    assert [item.event_id for item in await given_up(queue_site, "hook")] == [first, second]
 
 
 async def test_unexpected_error_of_sink_counts_as_refusal(queue_site: QueueSite) -> None:

@@ -26,7 +26,7 @@ from export_worker.sinks.sns import Sns
 from export_worker.sinks.sqs import Sqs
 from export_worker.sinks.webhook import Webhook
 from support import message_servers
-from support.event_sinks import ScriptedSink, dispatcher_of, outbox_of, running, until
+from support.event_sinks import ScriptedSink, dispatcher_of, given_up, outbox_of, running, until
 from support.redis_site import QueueSite
 
 REGION = "us-east-1"
@@ -123,7 +123,7 @@ async def test_event_above_the_limit_of_an_aws_service_is_delivered_without_its_
     await put(queue_site, "hook", event)
     async with running(dispatcher_of(queue_site, hook=aws.sinks[service])):
         await until_empty(queue_site)
-    assert await outbox_of(queue_site).undelivered("hook") == []
+    assert await given_up(queue_site, "hook") == []
     check_received(aws.received(), event)
 
 
@@ -155,9 +155,9 @@ async def test_event_that_is_too_large_without_objects_is_given_up_at_once(
     await put(queue_site, "hook", event)
     async with running(dispatcher_of(queue_site, hook=aws.sinks[service])):
         await until_empty(queue_site)
-    (given_up,) = await outbox_of(queue_site).undelivered("hook")
-    assert (given_up.event_id, given_up.failures) == (event.id, 1)
-    assert "bytes" in given_up.reason
+    (refused,) = await given_up(queue_site, "hook")
+    assert (refused.event_id, refused.failures) == (event.id, 1)
+    assert "bytes" in refused.reason
 
 
 async def until_empty(site: QueueSite) -> None:

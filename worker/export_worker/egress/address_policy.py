@@ -5,6 +5,7 @@ belong to the worker's own network: to Redis, an administration page, or a cloud
 rules; `connector` applies them to each connection.
 """
 
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -75,6 +76,25 @@ class AddressPolicy:
         inner = _embedded_ipv4(address)
         return is_public(inner) or any(inner in network or address in network for network in self.networks)
 
+    def allows_written(self, host: str) -> bool:
+        """Whether the URL of a request may contain this host: a name, whose addresses are checked later, or an address.
+
+        aiohttp resolves no host that is an address.
+        """
+        address = parse_address(host)
+        return address is None or self.allows_host(host) or self.allows(address)
+
+    def allows_unresolved(self, host: str) -> bool:
+        """Whether a proxy may be asked for this host. It resolves names itself, so only addresses can be checked.
+
+        An address may have an old spelling, such as 127.1 or 2130706433, that a proxy understands.
+        """
+        if self.allows_host(host):
+            return True
+        name = canonical_host(host)
+        address = parse_address(name) or _parse_old_spelling(name)
+        return self.allows(address) if address is not None else not is_fixed_host(name)
+
 
 def is_public(address: Address) -> bool:
     """Whether an address belongs to the Internet: not private, loopback, link-local, shared, multicast or reserved."""
@@ -95,6 +115,14 @@ def parse_address(host: str) -> Address | None:
     try:
         return ip_address(host)
     except ValueError:
+        return None
+
+
+def _parse_old_spelling(host: str) -> IPv4Address | None:
+    """Returns the address of a host such as `127.1`, `0x7f.1` or `2130706433`, as C libraries understand it."""
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except (OSError, ValueError):
         return None
 
 

@@ -23,6 +23,7 @@ from export_worker.contract.order import check_order
 from export_worker.contract.wording import WEB_ADDRESS, Pattern, plain_message
 from export_worker.egress.address_policy import AddressPolicy, is_fixed_host
 from export_worker.egress.hosts import split_host_and_port
+from export_worker.egress.network_settings import NetworkSettings
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.s3.settings import LIKE_ALL, ConnectionStorage
@@ -56,7 +57,7 @@ def _checked_host(entry: str) -> str:
     return entry
 
 
-class ConnectionSettings(Documented):
+class ConnectionSettings(NetworkSettings):
     """A platform with its address, credential and limits.
 
     Fields that are not named here belong to the platform's driver. The driver checks them when it is built, because

@@ -59,16 +59,6 @@ class Taken:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Undelivered:
-    """One event that a sink will not get, because its delivery was given up."""
-
-    event_id: str
-    at: str
-    failures: int
-    reason: str
-
-
 class Outbox:
     """Takes deliveries, and records how they ended.
 
@@ -156,12 +146,6 @@ class Outbox:
             pipe.zadd(self._keys.given_up(sink), {delivery.event_id: epoch_ms(now)})
             pipe.pexpire(self._keys.given_up(sink), self._retention_ms)
             await pipe.execute()
-
-    async def undelivered(self, sink: str) -> list[Undelivered]:
-        """Returns the events whose delivery was given up, the oldest first."""
-        notes = await self._redis.hgetall(self._keys.undelivered(sink))
-        found = [Undelivered(event_id.decode(), **json.loads(note)) for event_id, note in notes.items()]
-        return sorted(found, key=lambda item: (item.at, item.event_id))
 
     async def is_empty(self, sink: str) -> bool:
         """Returns whether nothing is left to deliver."""

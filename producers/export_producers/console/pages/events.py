@@ -1,17 +1,19 @@
 """The page Events: which events sinks have not taken, one event, and what can be done about them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
-from export_producers.console.frame import page, parts
+from export_producers.console.frame import page, parts, rendered
 from export_producers.console.live import Parts, stream
 from export_producers.console.pages.event_views import CLASSES, SYMBOLS, event_rows
+from export_producers.console.pages.live_lists import LiveEvents, event_part
 from export_producers.console.views import address, command, json_lines
 from export_producers.console.visitors.access import TOKEN_FIELD, VISITOR, see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
+from export_producers.events.deliveries import Delivery
 from export_producers.events.listing import STATES, export_of
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.documents.act_schemas import DeliverOrder
@@ -91,6 +93,7 @@ async def show(request: web.Request) -> web.Response:
         sink=sink,
         tabs=[(each, SYMBOLS[each], CLASSES[each], address(PATH, {"sink": sink, "state": each})) for each in STATES],
         all_url=address(PATH, {"state": state}),
+        newest=address(PATH, {"sink": sink, "state": state}),
         older=None if found.cursor is None else address(PATH, wanted | {"cursor": found.cursor}),
         first=address(PATH, {"sink": sink, "state": state}) if "cursor" in wanted else None,
         delivering=count if given.get("done") == "delivering_many" and count.isdecimal() else None,
@@ -100,16 +103,25 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def live(request: web.Request) -> web.StreamResponse:
-    """Follows the sinks, and how many events are in one state. The rows of the page stay as they are."""
+    """Follows the sinks, and the events of one page. New ones are counted; the others change in place."""
     given, language = query(request, *SHOWN, *CHOICES), preferences_of(request).lang
     wanted = {name: given[name] for name in SHOWN if given.get(name)}
-    visitor = request[VISITOR]
+    visitor, state = request[VISITOR], wanted.get("state", "pending")
+    form = {"visitor": visitor, "token_field": TOKEN_FIELD}
+
+    def render(deliveries: Sequence[Delivery]) -> Parts:
+        rows = event_rows(deliveries)
+        return {
+            event_part(each.delivery): rendered(language, "event_row", each=each, state=state, **form) for each in rows
+        }
+
+    events = LiveEvents(request.app[CONTEXT].queue.storage, render)
 
     async def read() -> Parts:
         found = await event_page(request, wanted, PAGE_ROWS)
         overview = await request.app[CONTEXT].overview.get()
-        shown = {"sinks": sink_rows(overview.sinks), "total": found.total}
-        return parts(language, "events", {**shown, "visitor": visitor, "token_field": TOKEN_FIELD})
+        shown = {"sinks": sink_rows(overview.sinks), "total": found.total, **form}
+        return {**parts(language, "events", shown), **await events.parts(found.deliveries)}
 
     # Only its own visitor gets the forms of a page, and the token in them.
     page_key = ("events", frozenset(wanted.items()), language, visitor)

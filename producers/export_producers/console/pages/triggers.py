@@ -7,9 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from export_producers.console.frame import page, parts
+from export_producers.choices import Language
+from export_producers.console.frame import page, parts, rendered
 from export_producers.console.live import Parts, stream
 from export_producers.console.pages.exports import PATH as EXPORTS_PATH
+from export_producers.console.pages.live_lists import LiveLetters
 from export_producers.console.views import address, command
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
@@ -142,6 +144,8 @@ async def _page_of_one(request: web.Request, failure: str | None = None) -> web.
         failure=failure,
         older=None if found.next_cursor is None else address(path, {"cursor": found.next_cursor}),
         first=path if cursor else None,
+        newest=path,
+        live_url=address(f"{LIVE_PATH}/{trigger}", {"cursor": cursor}),
         command=command("dead-letters", "list", trigger),
         json_url=f"/v1/triggers/{trigger}/dead",
     )
@@ -156,10 +160,10 @@ async def _page(request: web.Request, *, status: int = 200, **more: Any) -> web.
         "failure": None,
         "older": None,
         "first": None,
+        "live_url": LIVE_PATH,
     }
     shown = nothing | {"is_configured": trigger in configured, "rows": await _rows(request, configured)} | more
-    live_url = address(LIVE_PATH, {"trigger": trigger})
-    return page(request, "triggers", status=status, title="triggers.title", live_url=live_url, **shown)
+    return page(request, "triggers", status=status, title="triggers.title", **shown)
 
 
 async def _configured(request: web.Request) -> Mapping[str, ConfiguredTrigger]:
@@ -175,14 +179,33 @@ async def _rows(request: web.Request, configured: Mapping[str, ConfiguredTrigger
 
 
 async def live(request: web.Request) -> web.StreamResponse:
-    """Follows every trigger. Dead letters are counted, but those on the page stay as they are."""
-    trigger, language = query(request, "trigger", *CHOICES).get("trigger"), preferences_of(request).lang
+    """Follows every trigger."""
+    query(request, *CHOICES)
+    language = preferences_of(request).lang
 
     async def read() -> Parts:
-        rows = await _rows(request, await _configured(request))
-        return parts(language, "triggers", {"rows": rows, "trigger": trigger})
+        return await _live_rows(request, language)
 
-    return await stream(request, ("triggers", trigger, language), read, takes_turns=True)
+    return await stream(request, ("triggers", language), read, takes_turns=True)
+
+
+async def live_one(request: web.Request) -> web.StreamResponse:
+    """Follows every trigger, and one page of the dead letters of one of them. New ones are counted."""
+    cursor, language = query(request, "cursor", *CHOICES).get("cursor"), preferences_of(request).lang
+    trigger = request.match_info["trigger"]
+    letters = LiveLetters(PAGE_LETTERS, lambda entry: rendered(language, "letter_removed", entry=entry))
+
+    async def read() -> Parts:
+        found = await dead_letter_page(request, cursor, PAGE_LETTERS)
+        rows = await _live_rows(request, language, trigger)
+        return {**rows, **letters.parts([each.entry for each in found.dead_letters])}
+
+    return await stream(request, ("triggers", trigger, cursor, language), read, takes_turns=True)
+
+
+async def _live_rows(request: web.Request, language: Language, trigger: str | None = None) -> Parts:
+    rows = await _rows(request, await _configured(request))
+    return parts(language, "triggers", {"rows": rows, "trigger": trigger})
 
 
 ONE = "/triggers/{trigger:[A-Za-z0-9_-]{1,64}}"
@@ -190,6 +213,7 @@ ROUTES = [
     web.get("/triggers", show),
     web.get("/live/triggers", live, allow_head=False),
     web.get(ONE, show_one),
+    web.get(f"/live{ONE}", live_one, allow_head=False),
     web.post(f"{ONE}/dead/{{entry}}/again", again),
     web.post(f"{ONE}/dead/{{entry}}/drop", drop),
 ]

@@ -41,11 +41,11 @@ let paused = false;
 let condition = "old";
 let asOf = Date.now();
 
-// Says how old the page is. A live one is of now.
-function showAge(name = condition) {
-  condition = name;
+// Says how old the page is. A live one is of now, as long as its stream sends something.
+function showAge(name = condition, at = asOf) {
+  asOf = at;
+  condition = name === "live" && Date.now() - asOf > 6000 ? "old" : name;
   if (!state) return;
-  if (condition === "live") asOf = Date.now();
   const seconds = Math.round((Date.now() - asOf) / 1000);
   const [count, unit] = seconds < 120 ? [seconds, "second"] : [Math.floor(seconds / 60), "minute"];
   const age = new Intl.NumberFormat(root.lang, { style: "unit", unit, unitDisplay: "short" }).format(count);
@@ -92,7 +92,7 @@ const added = new Set();
 
 function showNew(ids) {
   const link = document.getElementById("new");
-  for (const id of ids) if (id.startsWith("export-") && !document.getElementById(id)) added.add(id);
+  for (const id of ids) if (id.startsWith(link?.dataset.rows) && !document.getElementById(id)) added.add(id);
   if (!link || !added.size) return;
   link.textContent = link.dataset.text.replace("{count}", added.size);
   link.hidden = false;
@@ -109,8 +109,9 @@ function follow() {
     document.title = document.title.replace(/^(\(\d+\) )?/, number ? `(${number}) ` : "");
     showNew(Object.keys(parts).filter((id) => isFirst || !parts[id]));
     isFirst = false;
-    showAge("live");
+    showAge("live", Date.now());
   });
+  source.addEventListener("alive", () => showAge("live", Date.now()));
   source.addEventListener("away", () => showAge("away"));
   source.addEventListener("error", (event) => {
     showAge(condition === "away" ? "away" : "old");

@@ -11,9 +11,6 @@ from multidict import CIMultiDictProxy
 from export_producers.gateway.callers.principals import ANONYMOUS, Principal, Role
 from export_producers.gateway.options import GatewayOptions
 
-BUCKETS_MAX = 10_000
-"""Callers whose rate is remembered. A proxy may pass on any number of users."""
-
 
 class Callers:
     """Everyone whom the configuration of a gateway allows to call it."""
@@ -85,7 +82,7 @@ class _Bucket:
 
 
 class RateLimit:
-    """A token bucket for each caller.
+    """A token bucket for each caller. Buckets that have become full are forgotten: a new one is full, too.
 
     Args:
         per_second: Tokens that are added each second: the sustained rate.
@@ -98,6 +95,7 @@ class RateLimit:
         self._burst = burst
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
+        """By caller, in the order of their last requests."""
 
     @property
     def callers(self) -> int:
@@ -107,21 +105,21 @@ class RateLimit:
     def wait_s(self, caller: str) -> int:
         """Takes a token for one request. Returns 0 if there was one, else the whole seconds until there is one."""
         now = self._clock()
-        bucket = self._buckets.get(caller) or self._new_bucket(caller, now)
-        bucket.tokens = self._tokens(bucket, now)
+        self._forget_full(now)
+        bucket = self._buckets.pop(caller, None) or _Bucket(self._burst, now)
+        self._buckets[caller] = bucket
+        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._per_second)
         bucket.filled_at = now
         if bucket.tokens < 1:
             return max(1, ceil((1 - bucket.tokens) / self._per_second))
         bucket.tokens -= 1
         return 0
 
-    def _tokens(self, bucket: _Bucket, now: float) -> float:
-        return min(self._burst, bucket.tokens + (now - bucket.filled_at) * self._per_second)
-
-    def _new_bucket(self, caller: str, now: float) -> _Bucket:
-        if len(self._buckets) >= BUCKETS_MAX:
-            # A full bucket is the same as a new one.
-            self._buckets = {
-                name: each for name, each in self._buckets.items() if self._tokens(each, now) < self._burst
-            }
-        return self._buckets.setdefault(caller, _Bucket(self._burst, now))
+    def _forget_full(self, now: float) -> None:
+        """Forgets callers whose bucket is full by now, however empty it was. Looks at one caller more than that."""
+        full_before = now - self._burst / self._per_second
+        while self._buckets:
+            caller = next(iter(self._buckets))
+            if self._buckets[caller].filled_at > full_before:
+                return
+            del self._buckets[caller]

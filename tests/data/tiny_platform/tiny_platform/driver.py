@@ -78,7 +78,7 @@ class TinyDriver:
         setting = f"connections.{name}.token"
         token = check_header_value(reveal(own.token or SecretStr(""), setting), setting)
         redactor.add(token)
-        self._client = HttpClient(name, own.base_url, redactor, address_policy=own.address_policy())
+        self._client = HttpClient.for_connection(name, own, redactor)
         self._auth = StaticAuth(authorization("Bearer", token))
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
 

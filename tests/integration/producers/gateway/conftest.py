@@ -29,7 +29,7 @@ def driver(chrome: Chrome) -> Iterator[Chrome]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Where pictures are written: into the folder that CONSOLE_PICTURES names, so that people can look at them."""
+    """Where pictures are written, if CONSOLE_PICTURES names a folder: so that people can look at them."""
     folder = Path(os.environ.get("CONSOLE_PICTURES", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -33,9 +33,10 @@ async def test_every_page_is_accessible_and_fits_a_narrow_screen(
                 driver.get(f"{console.url}{path}{'&' if '?' in path else '?'}lang={lang}&theme={theme}")
                 name = f"{lang}-{theme}{world.named(path)}"
                 browser.picture(driver, pictures, name)
-                for each in (theme, "dark" if theme == "light" else "light"):
-                    driver.execute_script("document.documentElement.dataset.theme = arguments[0]", each)
-                    assert browser.accessibility_findings(driver) == [], (path, each)
+                assert browser.accessibility_findings(driver) == [], path
+                other = "dark" if theme == "light" else "light"
+                driver.execute_script("document.documentElement.dataset.theme = arguments[0]", other)
+                assert browser.accessibility_findings(driver, browser.COLOUR_RULES) == [], (path, other)
                 browser.resize(driver, NARROW)
                 assert browser.parts_beyond_the_window(driver) == [], path
                 browser.picture(driver, pictures, f"{name}-narrow")

@@ -22,7 +22,7 @@ from export_producers.triggers.configured import ConfiguredTrigger
 from export_worker.contract.printable import BIDI_CONTROLS
 from export_worker.contract.status import Phase
 from support.console_crawl import Page, crawl, visit
-from support.console_world import CONNECTION, HOSTILE, TRIGGER, World, fill
+from support.console_world import CONNECTION, HOSTILE, PRODUCT, TRIGGER, World, fill
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_site import MANY
 
@@ -88,7 +88,7 @@ async def test_every_page_with_hostile_names_is_whole_and_shows_them_as_text(
         if not path.startswith("/console/"):
             continue
         assert not re.search(f"[{BIDI_CONTROLS}]", text), path
-        assert "1337" not in text, path
+        assert PRODUCT not in text, path
         page = Page(text)
         assert (page.count("h1"), page.count("main")) == (1, 1), path
         assert len(re.findall(r"<title>[^<]+ · export-worker</title>", text)) == 1, path

@@ -7,19 +7,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from html import unescape
+from time import monotonic
 
 import aiohttp
 import pytest
 from arq.connections import ArqRedis
+from structlog.testing import capture_logs
 
 from export_producers.console import live
-from export_producers.console.live import AGEING_S, INTERVAL_S, LivePage
+from export_producers.console.live import AGEING_S, CHANGES_INTERVAL_S, INTERVAL_S, LivePage, LivePages
 from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
-from export_worker.contract.status import Progress
+from export_producers.gateway.problems import ProblemError
+from export_producers.reads.change_feed import READ_INTERVAL_S
+from export_producers.triggers.dead_letters import DeadLetters
+from export_producers.triggers.message import Message
+from export_worker.contract.status import Phase, Progress
 from export_worker.errors import PlatformNotFoundError
+from export_worker.redis.client import SOCKET_TIMEOUT_S
+from export_worker.redis.outbox import Delivery, Outbox
+from support.console_world import SINK, TRIGGER, fill
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_monitor import commands_during
 from support.redis_site import MANY, QueueSite
+from support.slow_redis import slow_redis
 
 Parts = dict[str, str]
 
@@ -182,6 +192,40 @@ async def test_page_that_is_open_when_an_export_fails_shows_it(
         await part(events, name, after)
 
 
+async def test_listed_events_change_in_place_and_further_ones_are_counted(console: GatewaySite) -> None:
+    world = await fill(console.site, "a text")
+    path = f"events?sink={SINK}"
+    page = (await console.call("GET", f"/console/{path}")).body.decode()
+    row, outbox = f"event-{world.event_id}-{SINK}", Outbox(console.site.redis, console.site.keys)
+    async with tab(console, path) as events:
+        first = await anext(events)
+        assert f'id="{row}"' in page
+        assert without_tokens(first[row]) in without_tokens(page)
+        await outbox.give_up(SINK, Delivery(world.event_id, "{}", 1), console.site.now, "it is refused")
+        left = await part(events, row, "given up")
+        assert "it is refused" in left
+        ended = world.exports[Phase.QUEUED]
+        (claimed,) = [each for each in await console.site.claim() if each.export.export_id == ended]
+        await console.site.fail(claimed, PlatformNotFoundError("a cause of its own"))
+        assert await part(events, f"event-{ended}.1-{SINK}") == ""
+
+
+async def test_dead_letter_that_is_dropped_is_marked_and_new_ones_are_counted(console: GatewaySite) -> None:
+    world = await fill(console.site, "a text")
+    dead = DeadLetters(console.site.redis, console.site.keys.dead(TRIGGER))
+    page = (await console.call("GET", f"/console/triggers/{TRIGGER}")).body.decode()
+    (followed,) = re.findall(r'data-live="/console/live/([^"]+)"', page)
+    async with tab(console, unescape(followed)) as events:
+        first = await anext(events)
+        assert first[f"dead-{world.entry}"] == ""
+        assert f'<section id="dead-{world.entry}"' in page
+        await console.call("DELETE", f"/v1/triggers/{TRIGGER}/dead/{world.entry}")
+        assert world.entry in await part(events, f"dead-{world.entry}", "no longer here")
+        await dead.add(Message("m3", b"{}"), "a reason")
+        ((entry, _),) = await console.site.redis.xrevrange(console.site.keys.dead(TRIGGER), count=1)
+        assert await part(events, f"dead-{entry.decode()}") == ""
+
+
 async def test_pages_with_reads_of_their_own_take_turns(console: GatewaySite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "TURNS_MAX", 1)
     order = {"action": "retry", "filter": {"phase": "failed"}, "dry_run": False}
@@ -198,3 +242,64 @@ async def test_pages_with_reads_of_their_own_take_turns(console: GatewaySite, mo
         await asyncio.sleep(4.5 * INTERVAL_S)
     assert len(set(reads)) == 3, "each of them has its turn"
     assert 3 <= len(reads) <= 5, "one in a second"
+
+
+async def test_change_does_not_wait_for_the_read_of_a_whole_page(
+    console: GatewaySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LivePages, "_old", lambda *_: [])
+    export_id = await console.site.enqueue()
+    async with tab(console, "exports") as events:
+        await anext(events)
+        await console.site.submit(await console.site.one())
+        await part(events, f"export-{export_id}", "after 0 poll(s)")
+    assert CHANGES_INTERVAL_S + READ_INTERVAL_S < INTERVAL_S, "the waits of both loops add up"
+
+
+async def named_events(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    async for line in response.content:
+        if line.startswith(b"event: "):
+            yield line.decode().removeprefix("event: ").strip()
+
+
+async def event(names: AsyncIterator[str], name: str) -> None:
+    """Waits for an event."""
+    async with asyncio.timeout(30):
+        async for each in names:
+            if each == name:
+                return
+    raise AssertionError("the stream has ended")
+
+
+async def test_tab_shows_soon_that_redis_hangs_and_that_it_answers_again(
+    arq_redis: ArqRedis, redis_url: str, namespace: str
+) -> None:
+    async with slow_redis(redis_url) as slow, open_gateway(arq_redis, slow.url, namespace) as gateway:
+        await gateway.site.enqueue()
+        async with gateway.client.get(f"{gateway.url}/console/live/exports") as response:
+            names = named_events(response)
+            await event(names, "parts")
+            await event(names, "alive")  # a sign of life: nothing else changes
+            slow.answers.clear()
+            hung_at_s = monotonic()
+            await event(names, "away")
+            assert monotonic() - hung_at_s < SOCKET_TIMEOUT_S, "no timeout of the client is awaited"
+            slow.answers.set()
+            await event(names, "alive")
+
+
+async def test_page_that_cannot_be_shown_any_more_ends_its_streams_and_is_logged_once(
+    console: GatewaySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_again = LivePage._read_again
+
+    async def refused(page: LivePage) -> None:
+        if page.tabs:
+            raise ProblemError(404, "not_found", "there is no such connection")
+        await read_again(page)
+
+    monkeypatch.setattr(LivePage, "_read_again", refused)
+    with capture_logs() as logs:
+        async with asyncio.timeout(30), tab(console, "connections/gio") as events:
+            assert [each async for each in events], "the first event"
+    assert [each["event"] for each in logs].count("live.refused") == 1

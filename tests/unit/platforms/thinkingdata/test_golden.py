@@ -1,7 +1,7 @@
 """The requests of ThinkingData's document: the driver sends the same ones."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -25,7 +25,11 @@ async def pieces(text: str) -> AsyncIterator[bytes]:
 def document(seen: Seen) -> dict[str, Any]:
     url = URL(seen.target, encoded=True)
     media_type = seen.headers.get("Content-Type", "").partition(";")[0]
-    bodies = {"application/json": lambda: seen.json, "text/csv": seen.body.decode, FORM: lambda: seen.form}
+    bodies: dict[str, Callable[[], Any]] = {
+        "application/json": lambda: seen.json,
+        "text/csv": seen.body.decode,
+        FORM: lambda: seen.form,
+    }
     body = bodies[media_type]() if seen.body else None
     request = {"method": seen.method, "path": url.raw_path, "query": dict(url.query), "body": body}
     return request if seen.method == "GET" else {**request, "content_type": media_type}

@@ -81,9 +81,7 @@ class GrowingioDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, self.settings_model)
         self._redactor = redactor
-        self._client = HttpClient(
-            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
-        )
+        self._client = HttpClient.for_connection(name, own, redactor)
         self._auth = growingio_auth(name, own, self._client)
         self._graphql = GraphQL(self._client, self._auth)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)

@@ -9,24 +9,32 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import aiohttp
 from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import PolicyConnector, origin
-from export_worker.errors import PlatformMalformedError, PlatformUnavailableError
-from export_worker.platforms.base import Upload
+from export_worker.egress.connection_trouble import ProxyLoginError
+from export_worker.egress.connector import origin
+from export_worker.egress.network import Network
+from export_worker.egress.network_settings import NetworkSettings
+from export_worker.errors import (
+    PlatformError,
+    PlatformMalformedError,
+    PlatformUnavailableError,
+    PlatformUnconnectedError,
+)
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
-from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line, without_quotes
-from export_worker.platforms.http.uploads import Sending, source_errors
+from export_worker.platforms.http.failures import reason_of
+from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
+from export_worker.platforms.http.uploads import Sending, media_type, rewound, source_errors
 from export_worker.platforms.http.urls import parse_base_url, with_query
+from export_worker.platforms.settings import ConnectionSettings
 from export_worker.step_context import check_submit, wait_for_gate
-from export_worker.texts.reasons import system_reason
 
 CONNECT_TIMEOUT_S = 10.0
 """Long enough for two lost SYN packets (repeated after 1 s and 3 s), short enough to report a dead host soon."""
@@ -76,6 +84,8 @@ IDENTITY: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 HEAD_FIELD_MAX_BYTES = 64 * 1024
 HEAD_FIELDS_MAX = 300
 """Signed links, cookies and security policies make long heads. aiohttp's limits are 8,190 bytes and 128 fields."""
+PROXY_LOGIN_NEEDED = 407
+"""A status that only proxies send (RFC 9110, 15.5.8)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -113,8 +123,7 @@ class Call:
         query: Parameters as plain text; they are encoded once. A parameter with several values is repeated.
         json: JSON body, if not None.
         form: Form body, if not None.
-        data: Streamed body, if not None. Unless it is an `Upload`, it can be read only once, so such a call is never
-            repeated.
+        data: Streamed body, if not None. Only a call whose body is an `Upload` is ever repeated.
         content_type: Media type of `data`. A POST without any body is sent as JSON.
         timeout_s: Seconds for the whole exchange.
         is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
@@ -172,7 +181,30 @@ class HttpClient:
         self._address_policy = address_policy or AddressPolicy({self.base_url.host or ""})
         self.read_timeout_s = read_timeout_s
         self._answer_max_kib = answer_max_kib
+        self._network = Network(f"connections.{connection}", NetworkSettings(), self.base_url, redactor)
         self._opened: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def for_connection(cls, name: str, settings: ConnectionSettings, redactor: Redactor) -> Self:
+        """Returns the client that the settings of a connection describe.
+
+        Args:
+            name: Name of the connection.
+            settings: The settings of the connection.
+            redactor: Masks secrets in messages.
+
+        Raises:
+            ConfigError: A setting cannot be used.
+        """
+        client = cls(
+            name,
+            settings.base_url,
+            redactor,
+            address_policy=settings.address_policy(),
+            answer_max_kib=settings.answer_max_kib,
+        )
+        client._network = Network(f"connections.{name}", settings, client.base_url, redactor)
+        return client
 
     async def call(self, call: Call, auth: Auth) -> Any:
         """Makes a call and returns the JSON value of the response.
@@ -185,7 +217,7 @@ class HttpClient:
         """
         credential = await auth.credential()
         response = await self._exchange(call, credential)
-        if response.status == 401 and (fresh := await auth.renew(credential)) is not None and await _rewound(call):
+        if response.status == 401 and await rewound(call.data) and (fresh := await auth.renew(credential)) is not None:
             response = await self.exchange(call, fresh)
         error = error_for(response, self.redactor)
         if error is not None:
@@ -196,11 +228,9 @@ class HttpClient:
         delivery = Delivery(call.starts_work)
         try:
             return await self.exchange(call, credential, delivery)
-        except PlatformUnavailableError as error:
+        except PlatformUnavailableError:
             is_harmless = not delivery.answered and (call.is_repeatable or not delivery.is_sent)
-            if delivery.is_sent:
-                error.args = (f"{error}; the platform may have received the upload",)
-            if call.data is None or not is_harmless or not await _rewound(call):
+            if call.data is None or not is_harmless or not await rewound(call.data):
                 raise
         return await self.exchange(call, credential)
 
@@ -219,10 +249,7 @@ class HttpClient:
     ) -> HttpResponse:
         """Sends one request and returns the response, whatever its status. Does not follow redirects.
 
-        Args:
-            call: The request.
-            credential: Sent with it.
-            delivery: Receives how far the request came.
+        `delivery` receives how far the request came.
 
         Raises:
             PlatformThrottledError: The rate limit of the connection delays the request for longer than a step may wait.
@@ -235,16 +262,16 @@ class HttpClient:
             await check_submit()
         url = credential.add_to(with_query(self.url(call.path), call.query))
         delivery = delivery or Delivery(call.starts_work)
-        sending = None if call.data is None else Sending(call.data, delivery)
-        own_headers = _media_type(call) if sending is None else {**_media_type(call), **sending.headers}
+        sending = None if call.data is None else Sending(call.data, call.content_type, delivery)
+        has_body = call.json is not None or call.form is not None
+        own_headers = media_type(call.method, has_body=has_body) if sending is None else sending.headers
         with source_errors(sending), self.translate_errors(str(call), delivery):
-            async with self._session().request(
+            async with await self._send(
                 call.method,
                 url,
                 json=call.json,
                 data=call.form if sending is None else sending.chunks(),
                 headers={**own_headers, **IDENTITY, **credential.headers},
-                allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
@@ -275,10 +302,10 @@ class HttpClient:
             await wait_for_gate()
         # aiohttp's own timeout is for each pause. A server that sends one byte of the head now and then keeps it.
         async with asyncio.timeout(self.read_timeout_s):
-            return await self._session().get(
+            return await self._send(
+                "GET",
                 credential.add_to(url),
                 headers={**IDENTITY, **headers, **credential.headers},
-                allow_redirects=False,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(self.read_timeout_s),
             )
@@ -292,16 +319,24 @@ class HttpClient:
         """
         await wait_for_gate()
         async with asyncio.timeout(call.timeout_s):
-            return await self._session().request(
+            return await self._send(
                 call.method,
                 credential.add_to(with_query(self.url(call.path), call.query)),
                 json=call.json,
                 data=call.form,
                 headers={**IDENTITY, **credential.headers},
-                allow_redirects=False,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),
             )
+
+    async def _send(self, method: str, url: URL, **options: Any) -> aiohttp.ClientResponse:
+        """Sends a request over the network that the settings describe. Redirects are not followed."""
+        network = await self._network.options(url)
+        response = await self._session().request(method, url, allow_redirects=False, **network, **options)
+        if response.status == PROXY_LOGIN_NEEDED and network["proxy"] is not None:
+            response.close()
+            raise ProxyLoginError
+        return response
 
     def url(self, path_and_query: str) -> URL:
         """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
@@ -323,25 +358,19 @@ class HttpClient:
         except TimeoutError:
             message = f"{call}: no response within the timeout"
             raise PlatformUnavailableError(message, unclear=delivery.unclear) from None
-        except (aiohttp.ClientResponseError, CodingError, UnknownCodingError) as error:
-            raise PlatformMalformedError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise PlatformUnavailableError(f"{call}: {self.reason(error)}", unclear=delivery.unclear) from None
+        except (aiohttp.ClientError, OSError, CodingError, UnknownCodingError) as error:
+            raise self._translated(error, call, delivery) from None
+
+    def _translated(self, error: Exception, call: str, delivery: Delivery) -> PlatformError:
+        if trouble := self._network.trouble(error):
+            return PlatformUnconnectedError(one_line(f"{call}: {trouble}", self.redactor))
+        is_malformed = isinstance(error, aiohttp.ClientResponseError | CodingError | UnknownCodingError)
+        kind = PlatformMalformedError if is_malformed else PlatformUnavailableError
+        return kind(f"{call}: {self.reason(error)}", unclear=delivery.unclear)
 
     def reason(self, error: Exception) -> str:
         """Returns what failed, in one line without URLs and without what the response contains."""
-        if isinstance(error, aiohttp.InvalidURL):
-            return "the URL cannot be used"
-        if isinstance(error, CodingError):
-            return f"the body is not whole: {error}"
-        if isinstance(error, UnknownCodingError):
-            return f"the body has a coding that cannot be undone: {one_line(str(error), self.redactor)}"
-        if isinstance(error, aiohttp.ClientResponseError):
-            return f"the response is not valid HTTP: {one_line(without_quotes(error.message), self.redactor)}"
-        if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
-            why = one_line(without_quotes(system_reason(str(error.os_error))), self.redactor)
-            return f"cannot connect to {error.host}:{error.port} ({why})"
-        return one_line(without_quotes(str(error)), self.redactor) or type(error).__name__
+        return reason_of(error, self.redactor)
 
     async def close(self) -> None:
         """Closes the session. No call may be made afterwards."""
@@ -351,7 +380,7 @@ class HttpClient:
     def _session(self) -> aiohttp.ClientSession:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=PolicyConnector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
+                connector=self._network.connector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
                 # A cookie would be a credential that is not in the configuration.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},
@@ -362,22 +391,6 @@ class HttpClient:
                 max_headers=HEAD_FIELDS_MAX,
             )
         return self._opened
-
-
-async def _rewound(call: Call) -> bool:
-    """Returns whether a call can be sent again. Its body is at its beginning then."""
-    return call.data is None or (isinstance(call.data, Upload) and await call.data.rewind())
-
-
-def _media_type(call: Call) -> Mapping[str, str]:
-    """Returns the header of a call's media type, where aiohttp's would be missing or wrong.
-
-    aiohttp labels a POST without a body as bytes. The platforms' documents say JSON, and a server may refuse the rest.
-    """
-    if call.data is not None:
-        return {"Content-Type": call.content_type}
-    is_empty = call.method in {"POST", "PUT", "PATCH"} and call.json is None and call.form is None
-    return {"Content-Type": "application/json"} if is_empty else {}
 
 
 def _pauses(longest_s: float) -> aiohttp.ClientTimeout:

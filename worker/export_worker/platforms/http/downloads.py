@@ -261,6 +261,8 @@ class Downloader:
                 response = await self._client.get_stream(url, credential if self._is_own(url) else ANONYMOUS, headers)
             except AddressRefusedError as error:
                 raise DownloadForbiddenError(f"{label}: {self._clean(str(error))}") from None
+            except aiohttp.ClientHttpProxyError:
+                raise  # a subclass of the next one, but no response of the server
             except aiohttp.ClientResponseError as error:
                 # A short body that is longer than announced arrives with its head and makes the parser fail here.
                 raise DownloadInterruptedError(f"{label}: {self._client.reason(error)}") from None

@@ -13,20 +13,28 @@ class Sending:
 
     Args:
         body: The body.
+        content_type: Its media type.
         delivery: Notes when the body is complete.
     """
 
-    def __init__(self, body: AsyncIterator[bytes], delivery: Delivery) -> None:
+    def __init__(self, body: AsyncIterator[bytes], content_type: str, delivery: Delivery) -> None:
         self._body = body
+        self._content_type = content_type
         self._delivery = delivery
         self._total_bytes = body.total_bytes if isinstance(body, Upload) else None
         self.error: ExportWorkerError | None = None
         """The error of the source."""
 
     @property
+    def is_sent(self) -> bool:
+        """Whether the last byte has been passed on."""
+        return self._delivery.is_sent
+
+    @property
     def headers(self) -> Mapping[str, str]:
-        """The length of the body, if it is known. Without this header the body is sent in chunks."""
-        return {} if self._total_bytes is None else {"Content-Length": str(self._total_bytes)}
+        """The media type of the body, and its length if it is known. Without its length it is sent in chunks."""
+        length = {} if self._total_bytes is None else {"Content-Length": str(self._total_bytes)}
+        return {"Content-Type": self._content_type, **length}
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yields the body.
@@ -52,12 +60,31 @@ class Sending:
         self._delivery.is_sent = complete or sent_bytes == total_bytes
 
 
+async def rewound(body: AsyncIterator[bytes] | None) -> bool:
+    """Returns whether a body can be sent again. It is at its beginning then."""
+    return body is None or (isinstance(body, Upload) and await body.rewind())
+
+
+def media_type(method: str, *, has_body: bool) -> Mapping[str, str]:
+    """Returns the header of a request that aiohttp would label wrongly.
+
+    aiohttp labels a POST without a body as bytes. The platforms' documents say JSON, and a server may refuse the rest.
+    """
+    is_empty = method in {"POST", "PUT", "PATCH"} and not has_body
+    return {"Content-Type": "application/json"} if is_empty else {}
+
+
 @contextmanager
 def source_errors(sending: Sending | None) -> Iterator[None]:
-    """Raises the error of a body's source in place of the error of the connection that it has caused."""
+    """Raises the error of a body's source in place of the error of the connection that it has caused.
+
+    An error behind the end of the body says that the platform may have received the body.
+    """
     try:
         yield
-    except PlatformError:
+    except PlatformError as error:
         if sending is not None and sending.error is not None:
             raise sending.error from None
+        if sending is not None and sending.is_sent:
+            error.args = (f"{error}; the platform may have received the upload",)
         raise

@@ -64,9 +64,7 @@ class SensorsdataDriver:
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         self._settings = own = platform_settings(name, settings, self.settings_model)
         self._auth = sensorsdata_auth(name, own, redactor)
-        self._client = HttpClient(
-            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
-        )
+        self._client = HttpClient.for_connection(name, own, redactor)
         self._api = SensorsdataApi(self._client, self._auth.groups)
         self._calls = Calls(own)
 

@@ -70,9 +70,7 @@ class ThinkingdataDriver:
         own = platform_settings(name, settings, self.settings_model)
         self._settings = own
         self._redactor = redactor
-        self._client = HttpClient(
-            name, own.base_url, redactor, address_policy=own.address_policy(), answer_max_kib=own.answer_max_kib
-        )
+        self._client = HttpClient.for_connection(name, own, redactor)
         self._auth = thinkingdata_auth(name, own, redactor)
         self._api = ThinkingdataApi(self._client, self._auth, own)
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
