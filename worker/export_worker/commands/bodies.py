@@ -44,7 +44,7 @@ class FileSource:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         about = os.fstat(file.fileno())
-        self._start = file.tell() if stat.S_ISREG(about.st_mode) else None
+        self._start = file.seek(0, os.SEEK_CUR) if stat.S_ISREG(about.st_mode) else None
         self.total_bytes = None if self._start is None else max(0, about.st_size - self._start)
 
     def read_now(self, limit_bytes: int) -> bytes:
