@@ -23,6 +23,7 @@ _HOME = {
     "Status": "export_worker.contract.status",
     "SyncExportQueue": "export_producers.sync",
     "TraceContext": "export_worker.contract.trace",
+    "use_recipe": "export_producers.recipes",
 }
 
 __all__ = list(_HOME)

@@ -2,6 +2,7 @@ from export_producers.client import EnqueueError as EnqueueError
 from export_producers.client import ExportQueue as ExportQueue
 from export_producers.filters import ExportFilter as ExportFilter
 from export_producers.queue import Queue as Queue
+from export_producers.recipes import use_recipe as use_recipe
 from export_producers.records import Page as Page
 from export_producers.sync import SyncExportQueue as SyncExportQueue
 from export_worker.contract.dry_run import DryRun as DryRun

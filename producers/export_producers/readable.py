@@ -11,6 +11,13 @@ from typing import Any
 from pydantic_core import from_json
 
 
+class UnreadableRecordError(Exception):
+    """The only record that a caller asks for cannot be read. There are no others to show in its place."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} cannot be read: it is damaged, or a newer version of export-worker has written it")
+
+
 def count_of(stored: object) -> int:
     """Returns a count; 0 if it is missing, or no whole number that Redis can count up to."""
     try:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, WithJsonSchema
 
 from export_producers.choices import Language
 from export_producers.languages import age, duration, text, texts
+from export_producers.languages.messages import translated
 from export_producers.records import Start
 from export_worker.contract.model import Model, Timestamp, isoformat
 from export_worker.contract.redis_keys import CallKind, Role
@@ -258,6 +259,10 @@ AnyReason = (
 AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | SlotEstimate | Slow | Retry | Fix
 
 
+MESSAGES = {"message", "problem", "step", "role"}
+"""Arguments that a text shows in its language. The others are names."""
+
+
 def _codes(kinds: Sequence[type[Reason]]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": [kind.code for kind in kinds]})
 
@@ -358,7 +363,7 @@ def _shown(name: str, value: object, now: datetime, language: Language) -> str:
             return text(language, "age.at", time=isoformat(value), age=age(language, passed_s))
         case float():
             return duration(language, value)
-        case "submit" | "poll" | "transfer" if name == "step":
-            return text(language, f"word.{value}")
+        case str() if name in MESSAGES:
+            return translated(language, value)
         case _:
             return str(value)

@@ -72,6 +72,9 @@ OURS = {
     "export_worker.contract.redis_keys",
     "export_worker.contract.settings_file",
     "export_worker.errors",
+    "export_worker.recipes",
+    "export_worker.recipes.kinds",
+    "export_worker.recipes.names",
     "export_worker.texts",
     "export_worker.texts.decoding",
 }

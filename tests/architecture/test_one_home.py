@@ -8,7 +8,12 @@ import pytest
 from support.source_modules import Module, called, calls_of, modules, parsed, within
 
 S3_ROOM = "export_worker.s3"
-BOTOCORE_ELSEWHERE = ("export_worker.sinks.aws", "export_worker.wiring.aws", "export_producers.triggers.sqs")
+BOTOCORE_ELSEWHERE = (
+    "export_worker.sinks.aws",
+    "export_worker.wiring.aws",
+    "export_worker.references.aws_secrets",
+    "export_producers.triggers.sqs",
+)
 """Other services of AWS, and the process's own credentials, which are masked."""
 
 
@@ -98,7 +103,7 @@ def test_a_second_composition_root_is_seen() -> None:
 
 READ_THE_ENVIRONMENT = (
     "export_worker.config",
-    "export_worker.credentials",
+    "export_worker.references",
     "export_worker.wiring",
     "export_worker.commands",
     "export_worker.demo",

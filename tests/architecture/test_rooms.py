@@ -11,8 +11,10 @@ from support.source_modules import Module, modules, our_imports, parsed, within
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "step_context", "simulator", "texts"),
-    ("contract", "credentials"),
+    ("contract", "references"),
+    ("credentials",),
     ("lifecycle", "telemetry", "egress"),
+    ("recipes", "secrets"),
     ("redis", "s3"),
     ("platforms", "sinks"),
     ("transfer", "config"),
@@ -30,7 +32,8 @@ FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 PLATFORM_FLOORS: tuple[tuple[str, ...], ...] = (
     ("settings", "operations", "base"),
     ("http", "arguments", "registry"),
-    ("growingio", "growingio_rest", "thinkingdata", "sensorsdata", "conformance"),
+    ("growingio", "growingio_rest", "recipe", "sensorsdata", "thinkingdata", "conformance"),
+    ("recipe_check",),
 )
 """The same within `platforms`: a driver imports the toolkit, and no other driver."""
 PLATFORM_FLOOR_OF = {name: floor for floor, names in enumerate(PLATFORM_FLOORS) for name in names}
@@ -39,6 +42,7 @@ PRODUCERS_MAY_IMPORT = (
     "export_producers",
     "export_worker.contract",
     "export_worker.errors",
+    "export_worker.recipes",
     "export_worker.redis.client",
     "export_worker.redis.clock",
     "export_worker.redis.cancellation",

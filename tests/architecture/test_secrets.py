@@ -26,11 +26,14 @@ FORMS = {
 ASSIGNED = {
     "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}<>$]*:(?P<value>[^\s/@'\"{}<>$*]{4,})@",
     "a secret under its name": r"(?i)\b(?:password|secret|secret_key|token|api_key|client_secret|access_key)"
-    r"[\"']?\s*[:=]\s*[\"'](?P<value>[^\"'\s{}$<>]{8,})[\"']",
+    r"[\"']?\s*[:=]\s*[\"'](?P<value>[^\"'\s{}$<>\u0080-\uffff]{8,})[\"']",
 }
-"""Forms that no file outside of tests may contain. Tests have many canaries of these forms."""
+"""Forms that no file outside of tests may contain. Tests have many canaries of these forms.
+
+A secret under its name is in ASCII: a translation of a message about a password is none."""
 REFERENCES = ("env:", "file:")
 KNOWN = {
+    "password": "the word in an example of an address, which a message has",
     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw": "the example key of the Standard Webhooks specification",
     "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD": "the previous key in tests of signatures; it is used nowhere else",
     "canary-token-5c1d9e70": "the token of the conformance suite, which nothing may log or store",

@@ -13,7 +13,15 @@ from support import command_tree, partial_install
 from support.paths import ROOT
 
 DRIVER = "export_worker.platforms.growingio.driver"
-LATER = {"run": DRIVER, "catalog": DRIVER, "call": DRIVER, "doctor": DRIVER, "simulate": "graphql", "demo": "moto"}
+LATER = {
+    "run": DRIVER,
+    "catalog": DRIVER,
+    "call": DRIVER,
+    "doctor": DRIVER,
+    "recipe": "export_worker.platforms.recipe_check.running",
+    "simulate": "graphql",
+    "demo": "moto",
+}
 """A module that a command imports, or starts as a process, after its own."""
 IMPORT_COMMANDS = """
 import json, sys

@@ -75,9 +75,14 @@ class World:
         return path + next((query for end, query in QUERIES.items() if path.endswith(end)), "")
 
 
-async def fill(site: QueueSite, text: str = HOSTILE) -> World:
-    """Makes exports in all phases, connections, a worker, events, dead letters and a pause, all with a text."""
-    exports = await _exports(site, text)
+async def fill(site: QueueSite, text: str = HOSTILE, message: str | None = None) -> World:
+    """Makes exports in all phases, connections, a worker, events, dead letters and a pause, all with a text.
+
+    Args:
+        message: What workers report in errors, refusals and problems; by default the text.
+    """
+    message = text if message is None else message
+    exports = await _exports(site, text, message)
     redis, keys = site.redis, site.keys
     await redis.hset(keys.connections, mapping={CONNECTION: "growingio", "ta": "thinkingdata"})
     await redis.hset(keys.limits, mapping={CONNECTION: "8"})
@@ -89,16 +94,16 @@ async def fill(site: QueueSite, text: str = HOSTILE) -> World:
         started_at=site.now,
         seen_at=site.now,
         running={"control": 1, "transfer": 0},
-        store_problems={CONNECTION: text},
+        store_problems={CONNECTION: message},
         exports=[RunningStep(export_id=exports[Phase.RUNNING], connection=CONNECTION, role="control")],
         leases_lost=2,
     )
     await redis.zadd(keys.workers, {"w1": site.now_ms})
     await redis.set(keys.worker("w1"), record.model_dump_json())
-    event_id = await _events(site, text)
+    event_id = await _events(site, message)
     dead = DeadLetters(redis, keys.dead(TRIGGER))
-    await dead.add(Message("m1", text.encode()), text)
-    await dead.add(Message("m2", b"\xff\x00" + text.encode()), text)
+    await dead.add(Message("m1", text.encode()), message)
+    await dead.add(Message("m2", b"\xff\x00" + text.encode()), message)
     ((entry, _),) = await redis.xrevrange(keys.dead(TRIGGER), count=1)
     await Pauses(site.queue.storage, {"ta": "thinkingdata"}).pause("ta", reason=text[:200], by="oncall")
     act = Act(who=text, kind="person", role="viewer", action="cancel", connection=CONNECTION, outcome="done")
@@ -110,9 +115,9 @@ async def fill(site: QueueSite, text: str = HOSTILE) -> World:
     return World(exports, event_id, entry.decode(), run.bulk_id)
 
 
-async def _exports(site: QueueSite, text: str) -> dict[Phase, str]:
+async def _exports(site: QueueSite, text: str, message: str) -> dict[Phase, str]:
     """Makes an export in each phase. The platform's names, texts and ids are `text`."""
-    found = {Phase.SUCCEEDED: await site.ended(None), Phase.FAILED: await _failed(site, text)}
+    found = {Phase.SUCCEEDED: await site.ended(None), Phase.FAILED: await _failed(site, text, message)}
     found[Phase.CANCELLED] = await site.enqueue()
     await site.cancel(found[Phase.CANCELLED])
     for claimed in await site.claim():
@@ -126,22 +131,22 @@ async def _exports(site: QueueSite, text: str) -> dict[Phase, str]:
     return found
 
 
-async def _failed(site: QueueSite, text: str) -> str:
+async def _failed(site: QueueSite, text: str, message: str) -> str:
     """Makes an export of a segment that fails twice and then ends."""
     export = GrowingioSegmentUsers(project_id="WlGk4Daj", segment_name=text)
     accepted = await site.queue.enqueue(
         ExportRequest(connection=CONNECTION, export=export, metadata={"order": "42", "name": text[:200]})
     )
     site.catch_up()
-    await site.fail(await site.one(), PlatformUnavailableError(text))
-    await site.fail(await site.one(), PlatformNotFoundError(text))
+    await site.fail(await site.one(), PlatformUnavailableError(message))
+    await site.fail(await site.one(), PlatformNotFoundError(message))
     return accepted.export_id
 
 
-async def _events(site: QueueSite, text: str) -> str:
+async def _events(site: QueueSite, message: str) -> str:
     """Makes one event that a sink refuses, and one that was given up. Returns the id of the first one."""
     outbox = Outbox(site.redis, site.keys)
     refused, given_up, *_ = await outbox.take(SINK, site.now)
-    await outbox.postpone(SINK, refused, site.now, 60, text)
-    await outbox.give_up(SINK, given_up, site.now, text)
+    await outbox.postpone(SINK, refused, site.now, 60, message)
+    await outbox.give_up(SINK, given_up, site.now, message)
     return refused.event_id

@@ -11,9 +11,11 @@ from export_worker.credentials import Redactor
 from export_worker.platforms.base import Driver
 from export_worker.platforms.growingio.driver import GrowingioDriver
 from export_worker.platforms.growingio_rest.driver import GrowingioRestDriver
-from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth, authorization
-from export_worker.platforms.http.client import Auth, Credential, HttpClient
+from export_worker.platforms.http.auth import StaticAuth, authorization
+from export_worker.platforms.http.client import HttpClient
 from export_worker.platforms.http.downloads import Downloader
+from export_worker.platforms.http.oauth import ClientCredentialsAuth
+from export_worker.platforms.http.outgoing import Auth, Credential
 from export_worker.platforms.sensorsdata.driver import SensorsdataDriver
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.platforms.thinkingdata.driver import ThinkingdataDriver

@@ -24,11 +24,13 @@ class Proxy:
     """A running proxy.
 
     Args:
+        targets: The port on 127.0.0.1 of each `host:port`, which a test may extend.
         url: Its address, without user and password.
         asked: The host and port of each request that it has forwarded.
         refused: The host and port of each request that it has refused, with the status.
     """
 
+    targets: dict[str, int]
     url: str = ""
     asked: list[str] = field(default_factory=list)
     refused: list[tuple[str, int]] = field(default_factory=list)
@@ -55,7 +57,7 @@ async def proxy_server(
         tls: It is an https:// proxy.
         forbidden: Each `host:port` for which it answers 403.
     """
-    proxy = Proxy()
+    proxy = Proxy(dict(targets))
     required = None if login is None else f"Basic {b64encode(login.encode()).decode()}".encode()
 
     def refusal(target: str, head: bytes) -> int | None:
@@ -63,7 +65,7 @@ async def proxy_server(
             return 407
         if target in forbidden:
             return 403
-        return None if target in targets else 502
+        return None if target in proxy.targets else 502
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.readexactly(1)
@@ -80,7 +82,7 @@ async def proxy_server(
             await writer.drain()
             return
         proxy.asked.append(target)
-        inner = await asyncio.open_connection("127.0.0.1", targets[target])
+        inner = await asyncio.open_connection("127.0.0.1", proxy.targets[target])
         if method == b"CONNECT":
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:

@@ -17,11 +17,17 @@ from export_producers import (
     Status,
     SyncExportQueue,
     TraceContext,
+    use_recipe,
 )
 from export_producers.testing import Fails, InMemoryExportQueue, Succeeds
 
 REQUEST = '{"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag_payment_times"}}'
 HEADERS = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+
+
+def know(file: str) -> None:
+    """Code of a service that requests exports of a recipe."""
+    assert_type(use_recipe(file), list[str])
 
 
 async def request_exports(queue: Queue) -> str:

@@ -10,9 +10,10 @@ from yarl import URL
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformPausedError, PlatformThrottledError
 from export_worker.platforms.base import ResumePoint
-from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth
+from export_worker.platforms.http.auth import StaticAuth
 from export_worker.platforms.http.client import ANONYMOUS, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
+from export_worker.platforms.http.oauth import ClientCredentialsAuth
 from export_worker.step_context import gated, wait_for_gate
 from support.scripted_server import CANARY, ScriptedServer, json_replied, redirected, replied
 

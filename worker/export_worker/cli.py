@@ -19,6 +19,7 @@ import click
 
 from export_producers.commands import declarations as producers
 from export_producers.commands.options import PREVIEW
+from export_producers.commands.running import LANGUAGE
 from export_worker.commands import declarations
 from export_worker.contract.printable import ESCAPED, clean, dumps
 from export_worker.errors import (
@@ -147,8 +148,17 @@ def _report(error: ExportWorkerError) -> int:
     problems = error.problems if isinstance(error, InvalidRequestError | IdempotencyConflictError) else ()
     _print_json(error.code, str(error), problems)
     for line in error.problems if isinstance(error, InvalidRequestError | ConfigError) else (error,):
-        click.echo(clean(f"error: {line}"), err=True)
+        click.echo(clean(f"error: {_in_language(str(line))}"), err=True)
     return next((status for kind, status in EXIT_STATUS.items() if isinstance(error, kind)), 1)
+
+
+def _in_language(message: str) -> str:
+    """Returns a message in the language of the command."""
+    if (language := LANGUAGE.get()) == "en":
+        return message
+    from export_producers.languages.messages import translated  # noqa: PLC0415 - reads the translations
+
+    return translated(language, message)
 
 
 def _report_usage(error: click.ClickException) -> int:

@@ -2,13 +2,11 @@
 
 import html
 import json
-import os
 import re
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -16,7 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import SecretStr
 
 from export_worker.errors import ConfigError
-from export_worker.texts.decoding import decode_text
+from export_worker.references.errors import UnreadableReferenceError
+from export_worker.references.reading import read_reference
 
 MASK = "***"
 
@@ -63,37 +62,21 @@ _ESCAPES = r"\\{0,8}+"
 pattern never backtracks into it."""
 
 
-def reveal(secret: SecretStr, setting: str) -> str:
-    """Returns the secret that a setting refers to: `env:NAME`, `file:/path`, or the value itself.
+def reveal(secret: SecretStr, setting: str, *, again: bool = False) -> str:
+    """Returns the secret that a setting refers to: `env:NAME`, `file:/path`, `aws-sm:NAME`, or the value itself.
 
     Args:
         secret: The value in the configuration.
         setting: Name of the setting for the error, e.g. `connections.gio.token`.
+        again: Reads a secret of AWS again that has been read before.
 
     Raises:
-        ConfigError: The environment variable is not set, or the file cannot be read or is empty.
+        ConfigError: The variable is not set, or the file or the secret cannot be read or is empty.
     """
-    reference = secret.get_secret_value()
-    if reference.startswith("env:"):
-        name = reference.removeprefix("env:")
-        value = os.environ.get(name, "")
-        if not value:
-            raise ConfigError(f"{setting}: environment variable {name} is not set")
-        return value
-    if reference.startswith("file:"):
-        path = Path(reference.removeprefix("file:"))
-        try:
-            value = decode_text(path.read_bytes()).strip()
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{setting}: cannot read {path} ({_reason(error)})") from None
-        if not value:
-            raise ConfigError(f"{setting}: {path} is empty")
-        return value
-    return reference
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+    try:
+        return read_reference(secret.get_secret_value(), again=again)
+    except UnreadableReferenceError as error:
+        raise ConfigError(f"{setting}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ ExportWorkerError
     │   ├── OperationIdRefusedError  the operation id cannot be stored
     │   ├── PlatformMalformedError   the answer is not what the platform's documentation describes
     │   ├── PlatformUnavailableError no answer, or a server error
-    │   │   ├── PlatformUnconnectedError a certificate, TLS or a proxy prevents every connection
     │   │   ├── PlatformDownError    the platform does not answer the check either
     │   │   └── PlatformUnclearError a server error that may concern this export only
     │   ├── PlatformThrottledError   the platform asks for fewer calls
@@ -287,13 +286,6 @@ class PlatformUnavailableError(PlatformError):
     code = ErrorCode.PLATFORM_UNAVAILABLE
     retryable = True
     outage = True
-
-
-class PlatformUnconnectedError(PlatformUnavailableError):
-    """No connection, for a cause that only a person can remove: a certificate, TLS or a proxy.
-
-    The advice follows the first semicolon of the message. The platform has certainly not received the request.
-    """
 
 
 class PlatformDownError(PlatformUnavailableError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from export_producers.bulk.orders import Action, BulkOrder, Position
-from export_producers.choices import FILTER_MAX_CHARS
+from export_producers.choices import FILTER_MAX_CHARS, State
 from export_producers.filters import ExportFilter
 from export_worker.contract.model import Model, StatedTime, Timestamp, field_rule
 from export_worker.contract.status import Phase, Status
@@ -29,6 +29,9 @@ class BulkFilter(Model):
 
     phase: Phase | None = None
     """The current phase. By default, a retry is for failed exports, and a cancellation for all open ones."""
+    state: State | None = None
+    """`waiting`: the export waits for a slot of its connection; `slow`: it is slower than usual. For cancellations. An
+    export that has left the state when its turn comes is skipped."""
     connection: Name | None = None
     """The connection."""
     kind: Name | None = None
@@ -81,6 +84,8 @@ class BulkRequest(Model):
         phase = self.filter.phase
         if phase is not None and phase.terminal != (self.action == "retry"):
             raise field_rule("filter.phase", f"a {self.action} is not for exports in phase {phase}")
+        if self.filter.state is not None and self.action != "cancel":
+            raise field_rule("filter.state", "selects open exports, so it needs the action cancel")
         if self.filter.error is not None and (self.action != "retry" or phase not in {None, Phase.FAILED}):
             raise field_rule("filter.error", "selects failed exports, so it needs the action retry, and no other phase")
         return self

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from export_producers.bulk.documents import BulkRequest, BulkRun, Progress
 from export_producers.lua import script
-from export_producers.readable import json_object
+from export_producers.readable import UnreadableRecordError, json_object
 from export_producers.storage import Storage
 from export_worker.contract.model import epoch_ms
 from export_worker.redis.scripts import Script
@@ -63,7 +63,11 @@ class Bulks:
             detail = f"{RUNS_OF_ONE_MAX} bulk runs of {progress.by} are open; wait for one of them, or stop one"
             raise TooManyRunsError(detail)
         async with self._storage.calls(), self._storage.client.pipeline(transaction=True) as pipe:
-            fields = {"order": request.model_dump_json(by_alias=True), "progress": progress.model_dump_json()}
+            # Without empty fields, which a gateway of an earlier version may not know.
+            fields = {
+                "order": request.model_dump_json(by_alias=True, exclude_none=True),
+                "progress": progress.model_dump_json(),
+            }
             pipe.hset(self._keys.bulk(bulk_id), mapping=fields)
             pipe.pexpire(self._keys.bulk(bulk_id), TTL_MS)
             pipe.zadd(self._keys.bulks, {bulk_id: epoch_ms(progress.created_at)})
@@ -80,17 +84,20 @@ class Bulks:
         return [(json_object(text or b"") or {}).get("by") for text in found]
 
     async def get(self, bulk_id: str) -> BulkRun | None:
-        """Returns a run; None if it does not exist."""
+        """Returns a run; None if it does not exist.
+
+        Raises:
+            UnreadableRecordError: The run is damaged, or another version has written it.
+        """
         async with self._storage.calls() as redis:
             order, progress, stop = await redis.hmget(self._keys.bulk(bulk_id), "order", "progress", "stop")
         if order is None or progress is None:
             return None
-        return run_of(
-            bulk_id,
-            BulkRequest.model_validate_json(order),
-            Progress.model_validate_json(progress),
-            stop=stop is not None,
-        )
+        try:
+            request, made = BulkRequest.model_validate_json(order), Progress.model_validate_json(progress)
+        except ValidationError:
+            raise UnreadableRecordError(f"bulk run {bulk_id}") from None
+        return run_of(bulk_id, request, made, stop=stop is not None)
 
     async def stop(self, bulk_id: str) -> None:
         """Requests that a run stops. The run exists."""

@@ -7,9 +7,11 @@ answer, nothing is offered.
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.settings_file import settings_path, settings_text
@@ -43,8 +45,18 @@ def triggers(_: click.Context, __: click.Parameter, incomplete: str) -> list[str
 def kinds(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the kinds of export."""
     from export_worker.contract.kind_names import kind_names  # noqa: PLC0415 - reads the installed packages
+    from export_worker.recipes.names import kinds_of_files  # noqa: PLC0415 - reads the recipes
 
-    return matching(kind_names(), incomplete)
+    folder = (settings_path(os.environ) or Path()).parent
+    return matching([*kind_names(), *kinds_of_files(_settings(), folder)], incomplete)
+
+
+def recipes(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Returns the recipes that come with export-worker, then files."""
+    from export_worker.recipes.names import box_names  # noqa: PLC0415 - reads the recipes
+
+    names = [CompletionItem(name) for name in matching(list(box_names()), incomplete)]
+    return [*names, CompletionItem(incomplete, type="file")]
 
 
 def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:

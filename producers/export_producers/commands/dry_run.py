@@ -2,10 +2,11 @@
 
 import click
 
-from export_producers.choices import LIST_MAX
+from export_producers.choices import LIST_MAX, Language
 from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue, check_connections
 from export_producers.commands.options import PREVIEW
+from export_producers.languages.messages import translated
 from export_worker.contract.dry_run import DryRun, Preview, PreviewCall
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean
@@ -16,7 +17,7 @@ _NONE_AMONG_THE_NEWEST = (
 )
 
 
-def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: bool) -> None:
+def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, language: Language, as_json: bool) -> None:
     """Prints what would happen to a request."""
     preview: PreviewCall = click.get_current_context().meta[PREVIEW]
 
@@ -32,7 +33,7 @@ def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, as_json: boo
         click.echo(rendering.document(result))
         return
     for line in dry_run_lines(result):
-        click.echo(clean(line))
+        click.echo(clean(translated(language, line)))
 
 
 def dry_run_lines(result: DryRun) -> list[str]:

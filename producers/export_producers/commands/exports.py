@@ -18,6 +18,7 @@ from export_producers.commands.following import following
 from export_producers.commands.opening import OpenQueue, check_connections
 from export_producers.events.deliveries import Delivery, read_deliveries
 from export_producers.facts import with_eta
+from export_producers.languages.messages import translated
 from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
@@ -45,7 +46,7 @@ def enqueue(
         raise click.UsageError("--dry-run enqueues nothing that --wait can wait for")
     request = read_request(file, idempotency_key)
     if dry_run:
-        print_dry_run(open_queue, request, as_json=as_json)
+        print_dry_run(open_queue, request, language=language, as_json=as_json)
         return
     accepted: Accepted | None = None
 
@@ -56,7 +57,7 @@ def enqueue(
             # The names are those of OpenTelemetry ("Environment Variables as Context Propagation Carriers").
             carrier = {name: os.environ.get(name.upper()) for name in ("traceparent", "tracestate")}
             accepted = await queue.enqueue(request, trace=TraceContext.of(carrier))
-            _print_accepted(accepted, wait=wait, as_json=as_json)
+            _print_accepted(accepted, language, wait=wait, as_json=as_json)
             if not wait:
                 return None
             async with aclosing(queue.watch(accepted.export_id)) as statuses:
@@ -70,12 +71,13 @@ def enqueue(
     if as_json:
         click.echo(rendering.document(status))
     if not status.phase.terminal:
-        click.echo(f"still {status.phase} after {timeout_s:g} s; the export continues", err=True)
+        still = f"still {status.phase} after {timeout_s:g} s; the export continues"
+        click.echo(translated(language, still), err=True)
     if status.phase is not Phase.SUCCEEDED:
         sys.exit(1)
 
 
-def _print_accepted(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
+def _print_accepted(accepted: Accepted, language: Language, *, wait: bool, as_json: bool) -> None:
     """Prints the export's id at once, so that it is known if a later call fails.
 
     With `--json --wait`, stdout has only the last status, so the id is printed on stderr.
@@ -84,9 +86,10 @@ def _print_accepted(accepted: Accepted, *, wait: bool, as_json: bool) -> None:
         click.echo(rendering.document(accepted))
         return
     accepted_text = "accepted before with this idempotency key" if accepted.deduplicated else "accepted"
-    click.echo(f"{accepted_text}: export {accepted.export_id} is {accepted.phase}", err=as_json)
+    first = f"{accepted_text}: export {accepted.export_id} is {accepted.phase}"
+    click.echo(translated(language, first), err=as_json)
     if not wait:
-        click.echo(f"follow it with: export-worker watch {accepted.export_id}")
+        click.echo(translated(language, f"follow it with: export-worker watch {accepted.export_id}"))
 
 
 def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest:
@@ -184,11 +187,11 @@ def status(
         entries = []
     for entry in entries:
         phase = set_cell_size(rendering.phase_name(entry["phase"], language), rendering.PHASE_WIDTH)
-        click.echo(clean(f"{entry['at']}  {phase}  {entry['note']}"))
+        click.echo(clean(f"{entry['at']}  {phase}  {translated(language, entry['note'])}"))
     for each in sent:
-        click.echo(rendering.delivery(each))
+        click.echo(rendering.delivery(each, language))
     if deliveries and not sent:
-        click.echo("no completion event of this export is stored")
+        click.echo(translated(language, "no completion event of this export is stored"))
 
 
 @click.pass_obj

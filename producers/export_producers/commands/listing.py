@@ -11,6 +11,7 @@ from export_producers.commands import interrupts, rendering
 from export_producers.commands.opening import OpenQueue
 from export_producers.filters import ExportFilter
 from export_producers.languages import text
+from export_producers.languages.messages import translated
 from export_producers.reads.failures import read_failures
 from export_producers.reads.failures_document import Failures
 from export_producers.reasons import fix
@@ -71,9 +72,9 @@ def list_(
     elif found:
         rendering.console().print(rendering.table(found, language))
         if total is not None and total > limit:
-            click.echo(f"the newest {limit} of {total} exports; --limit shows more", err=True)
+            click.echo(translated(language, f"the newest {limit} of {total} exports; --limit shows more"), err=True)
     else:
-        click.echo(clean(f"no exports{described(where)}"))
+        click.echo(clean(translated(language, f"no exports{described(where)}")))
 
 
 @click.pass_obj
@@ -103,20 +104,20 @@ def failures(
     for line in failure_lines(found, language):
         click.echo(clean(line))
     if not found.groups:
-        click.echo(clean(f"no failed exports{described(where)}"))
+        click.echo(clean(translated(language, f"no failed exports{described(where)}")))
 
 
 def failure_lines(found: Failures, language: Language = "en") -> Iterator[str]:
     """Yields the lines about the causes of failures: three for each, the last one with what to do."""
     for group in found.groups:
-        step = {"step": group.step} if group.step else {}
+        step = {"step": translated(language, group.step)} if group.step else {}
         names = {"code": group.code, "connection": group.connection, "kind": group.kind}
         key = "cause.line_of_step" if step else "cause.line"
         yield text(language, key, count=f"{group.count:>7}", **names, **step)
         hopeless = {"hopeless": group.hopeless} if group.hopeless else {}
         key = "cause.detail_hopeless" if hopeless else "cause.detail"
         example = {"last_at": isoformat(group.last_at), "example": group.export_ids[0]}
-        yield "        " + text(language, key, message=group.message, **example, **hopeless)
+        yield "        " + text(language, key, message=translated(language, group.message), **example, **hopeless)
         yield "        " + fix(group.code, language)
     if found.groups_left_out:
         yield text(language, "cause.left_out", count=found.groups_left_out)

@@ -14,6 +14,7 @@ from export_producers.commands.opening import OpenQueue
 from export_producers.console.pages.overview_views import sentences
 from export_producers.console.views import say
 from export_producers.languages import duration, short, text
+from export_producers.languages.messages import translated
 from export_producers.reads.overview_document import ConnectionOverview, Overview, RedisOverview
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean
@@ -112,7 +113,10 @@ def parts(found: Overview, language: Language = "en") -> Iterator[str]:
             text(language, "summary.worker_steps", count=count, role=_role(role, language))
             for role, count in sorted(worker.steps.items())
         ]
-        problems = (text(language, "summary.store", name=name, why=why) for name, why in worker.store_problems.items())
+        problems = (
+            text(language, "summary.store", name=name, why=translated(language, why))
+            for name, why in worker.store_problems.items()
+        )
         does = ", ".join(steps) or text(language, "summary.no_role")
         yield text(language, "summary.worker", id=worker.id, version=worker.version, steps=does) + "".join(problems)
     for name, sink in found.sinks.items():

@@ -17,6 +17,7 @@ from export_producers.choices import Language
 from export_producers.commands.asked import asked, subject
 from export_producers.events.deliveries import Delivery
 from export_producers.languages import age, duration, text
+from export_producers.languages.messages import translated
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.status import Phase, Progress, Status, StoredObject
@@ -83,7 +84,7 @@ def activity(status: Status, language: Language = "en") -> str:
     """Returns the current activity of an export as short text."""
     found = _activity(status, language)
     if status.error is not None:
-        found += f" [{status.error.code}] {status.error.message}"
+        found += f" [{status.error.code}] {translated(language, status.error.message)}"
     return clean(found).strip()
 
 
@@ -234,7 +235,8 @@ class Timeline:
             grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")
         for entry in self.entries:
-            at, phase, note = (clean(str(entry[name])) for name in ("at", "phase", "note"))
+            at, phase = (clean(str(entry[name])) for name in ("at", "phase"))
+            note = clean(translated(self.language, str(entry["note"])))
             styled = Text(phase_name(phase, self.language), STYLE[Phase(phase)] if phase in set(Phase) else "")
             if narrow:
                 grid.add_row(Group(Text.assemble(at, "  ", styled), Padding(Text(note, overflow="fold"), (0, 0, 0, 2))))
@@ -283,19 +285,20 @@ def _facts(status: Status, now: datetime, language: Language) -> Iterator[tuple[
         text(language, "label.counts", submits=counters.submits, polls=counters.polls, retries=counters.retries),
     )
     yield "manifest", status.manifest
-    yield from (("object", _object(item)) for item in status.objects)
+    yield from (("object", _object(item, language)) for item in status.objects)
     yield from (("metadata", f"{name} = {value}") for name, value in status.metadata.items())
 
 
-def delivery(item: Delivery) -> str:
+def delivery(item: Delivery, language: Language = "en") -> str:
     """Returns one plain line with an event, a sink, and how far the delivery is."""
     facts = [item.state.replace("_", " ")]
     if item.due_at is not None:
         facts.append(f"due at {isoformat(item.due_at)}")
     if item.failures:
         facts.append(f"refused {item.failures} time(s)")
-    answer = f": {item.answer}" if item.answer else ""
-    return clean(f"{isoformat(item.event_at)}  {item.event_id}  {item.sink} ({item.type})  {', '.join(facts)}{answer}")
+    answer = f": {translated(language, item.answer)}" if item.answer else ""
+    state = ", ".join(translated(language, fact) for fact in facts)
+    return clean(f"{isoformat(item.event_at)}  {item.event_id}  {item.sink} ({item.type})  {state}{answer}")
 
 
 def _usual(status: Status, language: Language) -> str | None:
@@ -305,6 +308,6 @@ def _usual(status: Status, language: Language) -> str | None:
     return text(language, "label.usual_of", p50=p50, p95=p95, samples=eta.samples)
 
 
-def _object(item: StoredObject) -> str:
-    rows = "" if item.rows is None else f"  {item.rows} rows"
-    return f"{item.uri}  {item.bytes} bytes{rows}  {item.checksum}"
+def _object(item: StoredObject, language: Language) -> str:
+    counts = [f"{item.bytes} bytes", *([] if item.rows is None else [f"{item.rows} rows"])]
+    return "  ".join([item.uri, *(translated(language, each) for each in counts), item.checksum])

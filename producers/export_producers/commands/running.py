@@ -2,11 +2,16 @@
 
 import signal
 from collections.abc import Callable
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
 import click
 
+from export_producers.choices import Language
+
+LANGUAGE: ContextVar[Language] = ContextVar("language", default="en")
+"""The language of the command that runs, for its errors, which are printed after its end."""
 OWN_PACKAGES = ("export_producers", "export_worker")
 """No extra installs a module that is missing there."""
 
@@ -27,13 +32,16 @@ class RunsFunction(click.Command):
         try:
             function = getattr(import_module(module), name)
             _interruptible()
+            LANGUAGE.set(arguments.get("language", "en"))
             return function(**arguments)
         except ModuleNotFoundError as error:  # of the module, or of one that its function imports
             if error.name is None or error.name.startswith(OWN_PACKAGES):
                 raise
             from export_worker.contract.extras import missing_package  # noqa: PLC0415 - reads the installation
 
-            raise click.UsageError(missing_package(self.name or name, error.name)) from None
+            # `export-worker dead-letters list` needs what `dead-letters` needs.
+            command = [*click.get_current_context().command_path.split()[1:], name][0]
+            raise click.UsageError(missing_package(command, error.name)) from None
 
 
 def _interruptible() -> None:

@@ -23,6 +23,7 @@ from export_producers.console.pages import (
     workers,
 )
 from export_producers.console.request_form import page as new_export
+from export_producers.console.request_form.catalog_names import NAMES, CatalogNames
 from export_producers.console.visitors import login
 from export_producers.console.visitors.access import PAGE_HEADERS, SESSIONS, check_form, check_origin, identify
 from export_producers.console.visitors.sessions import Sessions
@@ -68,6 +69,7 @@ def console_app(context: GatewayContext) -> web.Application:
     app[overview.STATS] = overview.shared_stats(context.queue)
     app[LIVE_PAGES] = LivePages(context)
     app[NUMBERS] = shared_numbers(context)
+    app[NAMES] = CatalogNames()
     app.add_routes([*ROUTES, web.get("/static/{name}", static)])
     app.on_response_prepare.append(_add_headers)
     return app

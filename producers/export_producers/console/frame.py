@@ -1,7 +1,6 @@
 """Renders pages: the templates, and what all pages have around their own content."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
@@ -20,7 +19,9 @@ from export_producers.console.visitors.access import TOKEN_FIELD, VISITOR
 from export_producers.console.visitors.preferences import CHOICES, keep, preferences_of
 from export_producers.gateway.callers.access import SAFE_METHODS
 from export_producers.gateway.calls import PAGES, name_of
+from export_producers.gateway.context import CONTEXT
 from export_producers.languages import text, texts
+from export_producers.languages.messages import translated
 from export_producers.reads.overview_document import Overview
 from export_worker.contract.printable import clean
 
@@ -97,7 +98,7 @@ def templates() -> Mapping[str, Template]:
     )
     environment.globals |= {"asset_url": asset_url, "iso": views.iso, "clock_text": views.clock_text}
     environment.globals["key_names"] = KEYS
-    environment.globals["human_bytes"] = views.human_bytes
+    environment.globals |= {"human_bytes": views.human_bytes, "with_times": views.with_times}
     return {name: environment.get_template(name) for name in environment.list_templates()}
 
 
@@ -135,7 +136,7 @@ def html(request: web.Request, template: str, **arguments: Any) -> str:
         "path": request.path,
         "visitor": visitor,
         "token_field": TOKEN_FIELD,
-        "now": datetime.now(UTC),
+        "now": request.app[CONTEXT].now,
         "titled": {},
         "done": _done(request, preferences.lang),
         "command": None,
@@ -159,6 +160,7 @@ def spoken(language: Language) -> dict[str, Any]:
         "span": partial(views.span, language),
         "ago": partial(views.ago, language),
         "described": partial(described, language),
+        "translated": partial(translated, language),
         "subject": partial(subject, language=language),
     }
 

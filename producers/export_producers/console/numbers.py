@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from export_producers.gateway.callers.access import SAFE_METHODS
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections
 from export_producers.gateway.context import GatewayContext
-from export_producers.reads.overview_document import Overview
+from export_producers.reads.overview_document import Overview, SinkOverview
 from export_producers.reads.shared import SharedRead
 from export_worker.contract.status import Phase
 from export_worker.errors import ExportWorkerError
@@ -62,10 +62,13 @@ def badges(overview: Overview | None, allowed: frozenset[str] | None) -> Mapping
         return {}
     found = {"failures": sum(each.last_hour.failed for each in overview.connections.values())}
     if allowed is None:
-        sinks = overview.sinks.values()
-        found["events"] = sum(sink.given_up + (sink.pending if sink.refused_since else 0) for sink in sinks)
+        found["events"] = sum(_undelivered(sink) for sink in overview.sinks.values())
         found["triggers"] = sum(each.dead_letters or 0 for each in overview.triggers.values())
     return found
+
+
+def _undelivered(sink: SinkOverview) -> int:
+    return (sink.given_up or 0) + ((sink.pending or 0) if sink.refused_since else 0)
 
 
 def phase_counts(overview: Overview | None, values: Mapping[str, str]) -> Mapping[Phase, int]:

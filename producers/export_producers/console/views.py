@@ -1,5 +1,6 @@
 """What the pages show of exports: typed values, made from the documents of the API. Pure."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,18 @@ from urllib.parse import urlencode
 from export_producers.choices import Language
 from export_producers.commands.asked import asked
 from export_producers.languages import age, duration, text
+from export_producers.languages.messages import translated
 from export_producers.records import Start
 from export_producers.retries import may_succeed
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.model import isoformat
 from export_worker.contract.printable import dumps
-from export_worker.contract.status import Phase, Status
+from export_worker.contract.status import ErrorReport, Phase, Status
 
 SHOWN_WAIT = timedelta(minutes=1)
 """A shorter wait for the next step is not shown, because it would change with each look."""
+_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z)")
+"""A time in a message, as programs read it."""
 SYMBOLS: Mapping[Phase, str] = {
     Phase.QUEUED: "○",
     Phase.RUNNING: "◔",
@@ -50,6 +54,13 @@ class Ahead:
     left: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An English message of a worker, as an argument of a text."""
+
+    english: str
+
+
 def say(language: Language, said_text: Text) -> str:
     """Returns a text in a language."""
     arguments = {name: _argument(language, value) for name, value in said_text.arguments.items()}
@@ -65,6 +76,8 @@ def _argument(language: Language, value: object) -> object:
             return span(language, value)
         case Text():
             return say(language, value)
+        case Message():
+            return translated(language, value.english)
         case _:
             return value
 
@@ -100,13 +113,15 @@ class Row:
     percent: int | None
     age: timedelta
     took: timedelta
+    name: str | None = None
 
 
-def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
+def row(status: Status, now: datetime, slowed: Sequence[Text] = (), name: str | None = None) -> Row:
     """Returns the row of an export.
 
     Args:
         slowed: What else is known about its duration.
+        name: The name on the platform of what it asks for, if that is known.
     """
     percent = status.progress.percent
     return Row(
@@ -114,11 +129,16 @@ def row(status: Status, now: datetime, slowed: Sequence[Text] = ()) -> Row:
         symbol=SYMBOLS[status.phase],
         kind_key=kind_key(status.kind),
         now=[*activity(status, now), *slowed],
-        error=None if status.error is None else said("now.error", code=status.error.code, message=status.error.message),
+        error=None if status.error is None else _error(status.error),
         percent=None if percent is None or status.phase.terminal else round(percent),
         age=now - status.created_at,
         took=(status.finished_at or now) - status.created_at,
+        name=name,
     )
+
+
+def _error(error: ErrorReport) -> Text:
+    return said("now.error", code=error.code, message=Message(error.message))
 
 
 def kind_key(kind: str) -> str | None:
@@ -213,3 +233,18 @@ def iso(moment: datetime) -> str:
 def clock_text(moment: datetime) -> str:
     """Returns a time as people read it, in UTC."""
     return f"{isoformat(moment)[:19].replace('T', ' ')} UTC"
+
+
+def with_times(message: str) -> list[str | datetime]:
+    """Returns the parts of a message between its times, and its times."""
+    parts: list[str | datetime] = []
+    for number, part in enumerate(_TIME.split(message)):
+        parts.append((_moment(part) or part) if number % 2 else part)
+    return parts
+
+
+def _moment(part: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(part)
+    except ValueError:  # such as the 30th of February in a text of others
+        return None

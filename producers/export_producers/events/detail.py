@@ -1,10 +1,10 @@
 """Reads one event: the CloudEvent, and how far each sink has it."""
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from export_producers.events.deliveries import Delivery, state_of_note, states_of
 from export_producers.events.listing import export_of, sink_types
-from export_producers.readable import json_object
+from export_producers.readable import UnreadableRecordError, json_object
 from export_producers.storage import Storage
 from export_worker.contract.event import Event, SinkTestEvent
 from export_worker.contract.model import Model
@@ -25,7 +25,11 @@ _EVENT: TypeAdapter[Event | SinkTestEvent] = TypeAdapter(Event | SinkTestEvent)
 
 
 async def read_event(storage: Storage, event_id: str) -> EventDetail | None:
-    """Returns one event; None if it is not kept. Needs three round trips."""
+    """Returns one event; None if it is not kept. Needs three round trips.
+
+    Raises:
+        UnreadableRecordError: The event is damaged.
+    """
     keys, types = storage.keys, await sink_types(storage)
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         pipe.get(keys.event(event_id))
@@ -34,7 +38,10 @@ async def read_event(storage: Storage, event_id: str) -> EventDetail | None:
         stored, request, refused = await pipe.execute()
     if stored is None:
         return None
-    event = _EVENT.validate_json(stored)
+    try:
+        event = _EVENT.validate_json(stored)
+    except ValidationError:
+        raise UnreadableRecordError(f"event {event_id}") from None
     notify = None if request is None else (json_object(request) or {}).get("notify")
     sinks = [event.subject] if isinstance(event, SinkTestEvent) else sorted(types if notify is None else notify)
     states = await states_of(storage, [(event_id, sink) for sink in sinks])

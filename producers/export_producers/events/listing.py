@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Literal, Self
 
 from export_producers.events.deliveries import Delivery, states_of
@@ -18,6 +19,10 @@ SINKS_MAX = 100
 """Sinks whose events one call reads."""
 READ_MAX = 1000
 """Events that are read for one page of a caller who may not see all of them."""
+EQUAL_MAX = 10_000
+"""Events of one time that are searched for a hidden one: more than one order delivers."""
+HIDDEN = "~"
+"""The beginning of the digest that a cursor has in the place of an event's id."""
 _POSITION = re.compile(r"(\d{1,16}):([^:]{1,64}):([^:]{1,80})", re.ASCII)
 
 
@@ -45,6 +50,11 @@ class Position:
     def cursor(self) -> str:
         """The cursor of the events after this one."""
         return f"{self.at_ms}:{self.sink}:{self.event_id}"
+
+    @property
+    def hidden(self) -> Self:
+        """The same position without the id of the event, for callers who may not see the event."""
+        return replace(self, event_id=HIDDEN + blake2b(self.event_id.encode(), digest_size=16).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +109,14 @@ async def read_events(storage: Storage, which: Which, limit: int, after: Positio
     if which.state == "given_up":
         await index_given_up(storage, list(which.types))
     size = limit if which.allowed is None else READ_MAX
+    if after is not None and after.event_id.startswith(HIDDEN):
+        after = await _found_again(storage, which, after)
     found, total = await _entries(storage, which, size + 1, after)
     seen = await visible(storage, which.allowed, found[:size])
     chosen = seen[:limit]
     last = chosen[-1] if len(seen) > limit else found[size - 1] if len(found) > size else None
+    if last is not None and last not in seen:
+        last = last.hidden
     deliveries = await _described(storage, which.types, chosen)
     return EventPage(
         [each for each in deliveries if each.state == which.state],
@@ -111,10 +125,24 @@ async def read_events(storage: Storage, which: Which, limit: int, after: Positio
     )
 
 
+def _index(storage: Storage, which: Which, sink: str) -> str:
+    """Returns the key of the events of a sink by their times."""
+    return storage.keys.outbox(sink) if which.state == "pending" else storage.keys.given_up(sink)
+
+
+async def _found_again(storage: Storage, which: Which, hidden: Position) -> Position:
+    """Returns the position of an event from its digest; unchanged if the event has left its place."""
+    async with storage.calls() as redis:
+        key, at = _index(storage, which, hidden.sink), hidden.at_ms
+        event_ids = await redis.zrangebyscore(key, at, at, start=0, num=EQUAL_MAX)
+    known = (replace(hidden, event_id=event_id.decode()) for event_id in event_ids)
+    return next((each for each in known if each.hidden == hidden), hidden)
+
+
 async def _entries(storage: Storage, which: Which, most: int, after: Position | None) -> tuple[list[Position], int]:
     """Returns the first entries after a position, and the number of all entries."""
-    keys, is_pending = storage.keys, which.state == "pending"
-    index = {sink: keys.outbox(sink) if is_pending else keys.given_up(sink) for sink in which.types}
+    is_pending = which.state == "pending"
+    index = {sink: _index(storage, which, sink) for sink in which.types}
     starts = dict.fromkeys(index, 0) if after is None else await _starts(storage, index, after, is_pending)
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         for sink, key in index.items():

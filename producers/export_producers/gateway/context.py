@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from math import ceil
 from typing import Any
 
@@ -22,9 +22,8 @@ from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.failures_document import Failures
-from export_producers.reads.overview_document import Overview
+from export_producers.reads.overview_document import Overview, WorkerState
 from export_producers.reads.shared import SharedRead, SharedReads
-from export_producers.reads.workers import WorkerState
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
 from export_worker.contract.status import Status
@@ -80,6 +79,14 @@ class GatewayContext:
     asking: list[str] = field(default_factory=list)
     doctor_running: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def now(self) -> datetime:
+        """The time that all processes use, as far as this gateway knows it: the clock of its host may be wrong.
+
+        The overview, which all pages show, sets this clock once a minute.
+        """
+        return self.queue.storage.clock.time()
 
     @contextmanager
     def hold_key(self, owner: str | None, key: str | None) -> Iterator[None]:
@@ -218,11 +225,11 @@ def next_link(request: web.Request, cursor: str | None) -> dict[str, str]:
     return {} if cursor is None else {"Link": f'<{request.rel_url.update_query(cursor=cursor)}>; rel="next"'}
 
 
-def retry_after(status: Status) -> dict[str, str]:
+def retry_after(status: Status, now: datetime) -> dict[str, str]:
     """Returns the header `Retry-After` with the time until the export's next step, before which nothing changes."""
     if status.due_at is None:
         return {}
-    return {"Retry-After": str(max(1, ceil((status.due_at - datetime.now(UTC)).total_seconds())))}
+    return {"Retry-After": str(max(1, ceil((status.due_at - now).total_seconds())))}
 
 
 def location(export_id: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from export_producers.gateway.documents.schemas import PROBLEM_PREFIX, PROBLEM_TYPE, FieldError, Problem
+from export_producers.readable import UnreadableRecordError
 from export_worker.errors import (
     ErrorCode,
     ExportNotFoundError,
@@ -27,6 +28,8 @@ SECURITY_HEADERS = {
 """Sent with every response. Without an Access-Control header, browsers hide responses from pages of other origins."""
 RETRY_AFTER_S = 5
 """`Retry-After` for an unreachable service that sends none itself. An immediate retry would fail again."""
+UNREADABLE = "unreadable_record"
+"""The code of the problem that a record cannot be read. A repetition gets the same answer."""
 WHOLE_BODY = "request"
 """The field name of a problem that concerns the whole body, e.g. if it is not JSON."""
 
@@ -73,6 +76,8 @@ def code_of(error: Exception) -> str:
             return HTTPStatus(error.status).name.lower()
         case web.RequestPayloadError():
             return "bad_request"
+        case UnreadableRecordError():
+            return UNREADABLE
         case _:
             return str(ErrorCode.INTERNAL_ERROR)
 
@@ -86,6 +91,8 @@ def error_response(error: Exception) -> web.Response:
             return _from_aiohttp(error)
         case ExportWorkerError():
             return _from_our_error(error)
+        case UnreadableRecordError():
+            return problem_response(502, UNREADABLE, str(error))
         case web.RequestPayloadError():
             return problem_response(400, "bad_request", "the body cannot be decoded as its headers announce it")
         case _:

@@ -25,6 +25,7 @@ from export_producers.reads.overview_document import (
     Slots,
     TriggerOverview,
     WorkerOverview,
+    WorkerState,
 )
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import HOUR_S, Keys, Role
@@ -133,27 +134,29 @@ def _queue(found: Mapping[str, Any], now: datetime) -> QueueOverview:
 
 
 def _workers(records: Sequence[str]) -> list[WorkerOverview]:
-    workers = []
+    workers = list[WorkerOverview]()
     for text in records:
         try:
             record = WorkerRecord.model_validate_json(text)
         except ValidationError:  # another version wrote it
             continue
-        workers.append(WorkerOverview(**facts_of(record)))
+        workers.append(state_of(record))
     return sorted(workers, key=lambda worker: worker.started_at, reverse=True)
 
 
-def facts_of(record: WorkerRecord) -> dict[str, Any]:
-    """Returns the fields of a `WorkerOverview`. Pure."""
-    return {
-        "id": record.owner,
-        "version": record.version,
-        "roles": sorted(record.running),
-        "steps": record.running,
-        "started_at": record.started_at,
-        "seen": record.seen_at,
-        "store_problems": record.store_problems,
-    }
+def state_of(record: WorkerRecord) -> WorkerState:
+    """Returns the state of a worker that its record describes. Pure."""
+    return WorkerState(
+        id=record.owner,
+        version=record.version,
+        roles=sorted(record.running),
+        steps=record.running,
+        started_at=record.started_at,
+        seen=record.seen_at,
+        store_problems=record.store_problems,
+        exports=record.exports,
+        leases_lost=record.leases_lost,
+    )
 
 
 def _sink(found: Mapping[str, Any]) -> SinkOverview:

@@ -1,5 +1,6 @@
 """The overview: the state of everything at one moment."""
 
+from collections.abc import Collection
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field
@@ -8,6 +9,7 @@ from export_producers.pauses import ConnectionPause
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.redis_keys import Role
 from export_worker.contract.status import Count, Eta, Phase
+from export_worker.contract.worker_record import RunningStep
 
 
 class _Report(Model):
@@ -106,12 +108,18 @@ class ConnectionOverview(_Report):
 class QueueOverview(_Report):
     """The steps of one role of workers."""
 
-    due: Count
-    """Steps that are due, and that no worker runs."""
+    due: Count | None
+    """Steps that are due, and that no worker runs. Null for a caller of some connections: the queue is one for all."""
     oldest_due_age_s: Annotated[float, Field(ge=0)]
-    """Seconds since the first of them became due. 0 when none is due."""
-    aside: Count
-    """Steps that a worker could not run, and that are offered to the other workers for some seconds."""
+    """Seconds since the first step of any connection became due. 0 when none is due."""
+    aside: Count | None
+    """Steps that a worker could not run, and that are offered to the other workers for some seconds. Null for a caller
+    of some connections."""
+
+    @property
+    def uncounted(self) -> Self:
+        """The queue as a caller of some connections sees it."""
+        return self.model_copy(update={"due": None, "aside": None})
 
 
 class WorkerOverview(_Report):
@@ -133,17 +141,39 @@ class WorkerOverview(_Report):
     """Why it cannot use the store of a connection, by connection."""
 
 
+class WorkerState(WorkerOverview):
+    """A worker that runs, with its steps."""
+
+    exports: list[RunningStep]
+    """The steps that it runs, at most 100, the longest first. Empty if its version does not report them."""
+    leases_lost: Count | None
+    """Steps that other workers have taken over from it since its start. Null if its version does not count them, and
+    for a caller of some connections."""
+
+    def of_connections(self, allowed: frozenset[str]) -> Self:
+        """Returns the worker as a caller sees it who may see only these connections. Its steps are those of them."""
+        exports = [step for step in self.exports if step.connection in allowed]
+        return self.model_copy(
+            update={
+                "store_problems": {name: why for name, why in self.store_problems.items() if name in allowed},
+                "exports": exports,
+                "steps": {role: sum(step.role == role for step in exports) for role in self.steps},
+                "leases_lost": None,
+            }
+        )
+
+
 class SinkOverview(_Report):
     """One sink of events."""
 
     type: str
     """Its type, such as `webhook`."""
-    pending: Count
-    """Events that are not delivered yet."""
+    pending: Count | None
+    """Events that are not delivered yet. Null for a caller of some connections: a sink gets the events of all."""
     refused_since: Timestamp | None
     """When one of the next events was refused first. Null if none was refused."""
-    given_up: Count
-    """Events whose delivery was given up."""
+    given_up: Count | None
+    """Events whose delivery was given up. Null for a caller of some connections."""
     last_success_at: Timestamp | None = None
     """When it took an event last. Null if that is not known."""
     age_p95_s: Annotated[float, Field(ge=0)] | None = None
@@ -160,11 +190,12 @@ class TriggerOverview(_Report):
     last_message_at: Timestamp | None = None
     """When the last message that it has read was added to a Redis stream. Null for other sources, or if unknown."""
     dead_letters: Count | None
-    """Messages that could not become an export. Null if the user in Redis may not count them."""
+    """Messages that could not become an export. Null if the user in Redis may not count them, and for a caller who may
+    not see them."""
 
 
 class RedisOverview(_Report):
-    """Redis itself. A field is null if the user may not run INFO."""
+    """Redis itself. A field is null if the user may not run INFO, and for a caller of some connections."""
 
     memory: Count | None = None
     """The bytes that it uses."""
@@ -202,17 +233,30 @@ class Overview(_Report):
     redis: RedisOverview
     """Redis itself."""
 
-    def of_connections(self, allowed: frozenset[str]) -> Self:
+    def of_connections(self, allowed: frozenset[str], triggers: Collection[str] = ()) -> Self:
         """Returns the overview as a caller sees it who may see only these connections.
 
-        It has their numbers, and those parts that concern no connection.
+        It has their numbers, and those parts that concern no connection. What is counted over all connections is left
+        out.
+
+        Args:
+            triggers: The triggers whose dead letters the caller may see.
         """
         connections = {name: each for name, each in self.connections.items() if name in allowed}
         phases = {phase: sum(each.phases[phase] for each in connections.values()) for phase in Phase}
-        workers = [
-            worker.model_copy(
-                update={"store_problems": {name: why for name, why in worker.store_problems.items() if name in allowed}}
-            )
-            for worker in self.workers
-        ]
-        return self.model_copy(update={"connections": connections, "phases": phases, "workers": workers})
+        events = {"pending": None, "given_up": None}
+        dead = {"dead_letters": None}
+        return self.model_copy(
+            update={
+                "connections": connections,
+                "phases": phases,
+                "queue": {role: each.uncounted for role, each in self.queue.items()},
+                "workers": [each.of_connections(allowed) for each in self.workers if isinstance(each, WorkerState)],
+                "sinks": {name: each.model_copy(update=events) for name, each in self.sinks.items()},
+                "triggers": {
+                    name: each if name in triggers else each.model_copy(update=dead)
+                    for name, each in self.triggers.items()
+                },
+                "redis": RedisOverview(),
+            }
+        )

@@ -6,10 +6,10 @@ from datetime import datetime
 from export_producers.reads.changes import ChangeReader
 from export_producers.reads.connection import ConnectionFacts, read_connection
 from export_producers.reads.overview import OverviewReader
-from export_producers.reads.overview_document import Overview
+from export_producers.reads.overview_document import Overview, WorkerState
 from export_producers.reads.stats import StatsReader
 from export_producers.reads.stats_document import StatsHour
-from export_producers.reads.workers import WorkerState, read_workers
+from export_producers.reads.workers import read_workers
 from export_producers.storage import Storage
 
 

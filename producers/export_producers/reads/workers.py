@@ -1,33 +1,18 @@
 """Reads the workers that run, each with its steps, and combines them with the queue."""
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated
 
 from arq.connections import ArqRedis
 from pydantic import ConfigDict, Field, ValidationError
 
-from export_producers.reads.overview import WORKERS_MAX, facts_of
-from export_producers.reads.overview_document import Overview, QueueOverview, WorkerOverview
+from export_producers.reads.overview import WORKERS_MAX, state_of
+from export_producers.reads.overview_document import Overview, QueueOverview, WorkerState
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Count
-from export_worker.contract.worker_record import RunningStep, WorkerRecord
+from export_worker.contract.worker_record import WorkerRecord
 from export_worker.redis.client import commands
-
-
-class WorkerState(WorkerOverview):
-    """A worker that runs, with its steps."""
-
-    exports: list[RunningStep]
-    """The steps that it runs, at most 100, the longest first. Empty if its version does not report them."""
-    leases_lost: Count | None
-    """Steps that other workers have taken over from it since its start. Null if its version does not count them."""
-
-    def of_connections(self, allowed: frozenset[str]) -> Self:
-        """Returns the worker as a caller sees it who may see only these connections."""
-        problems = {name: why for name, why in self.store_problems.items() if name in allowed}
-        exports = [step for step in self.exports if step.connection in allowed]
-        return self.model_copy(update={"store_problems": problems, "exports": exports})
 
 
 class RoleQueue(QueueOverview):
@@ -71,7 +56,7 @@ def _worker(text: bytes) -> WorkerState | None:
         record = WorkerRecord.model_validate_json(text)
     except ValidationError:
         return None
-    return WorkerState(**facts_of(record), exports=record.exports, leases_lost=record.leases_lost)
+    return state_of(record)
 
 
 def fleet_of(overview: Overview, workers: Sequence[WorkerState]) -> Fleet:

@@ -12,16 +12,23 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from export_worker.config import Config
 from export_worker.credentials import Redactor
+from export_worker.doctor.proxies import unused_proxies
 from export_worker.egress.address_policy import AddressPolicy
+from export_worker.egress.connection_trouble import PlatformUnconnectedError
 from export_worker.egress.connector import AddressRefusedError
 from export_worker.egress.network import Network
 from export_worker.egress.network_settings import NetworkSettings
-from export_worker.errors import ConfigError, PlatformUnconnectedError
+from export_worker.egress.proxies import parse_proxy
+from export_worker.errors import ConfigError
 from export_worker.platforms.http.auth import StaticAuth, authorization
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.settings import ConnectionSettings
+from export_worker.sinks.base import SinkError, SinkUnconnectedError
+from export_worker.sinks.webhook import Webhook
+from export_worker.wiring.secrets import build_redactor
 from support.certificates import Authority, Certificate
 from support.proxy_server import proxy_server
 from support.scripted_server import CANARY, ScriptedServer, json_replied, redirected, replied
@@ -322,3 +329,67 @@ def test_wrong_keys_are_refused(authority: Authority) -> None:
         network_of({}, client_cert=str(locked.path_with_key))
     with pytest.raises(ConfigError, match="client_key_password: it is not the password of the key"):
         network_of({}, client_cert=str(locked.path_with_key), client_key_password="wrong")
+
+
+async def test_webhook_goes_through_the_proxy_and_names_what_it_refuses(
+    authority: Authority, served: Certificate
+) -> None:
+    async with ScriptedServer(tls=served.server()) as receiver:
+        receiver.on("/hook", replied(status=204))
+        async with proxy_server({f"{PLATFORM}:443": receiver.port}, login=PLAIN_LOGIN) as proxy:
+
+            async def deliver(url: str, **settings: Any) -> None:
+                network = network_of({}, own=url, ca_file=str(authority.path), **settings)
+                sink = Webhook(url, [b"x" * 24], timeout_s=20, network=network)
+                try:
+                    await sink.deliver("id", "{}")
+                finally:
+                    await sink.close()
+
+            await deliver(f"https://{PLATFORM}/hook", proxy=proxy.with_login(LOGIN))
+            for scheme in ("http", "https"):
+                with pytest.raises(SinkUnconnectedError, match="requires a user and a password") as caught:
+                    await deliver(f"{scheme}://{PLATFORM}/hook", proxy=proxy.url)
+                masked(str(caught.value))
+            proxy.targets["other.example.cn:443"] = receiver.port
+            with pytest.raises(SinkUnconnectedError, match=r"other\.example\.cn:443 is for another host"):
+                await deliver("https://other.example.cn/hook", proxy=proxy.with_login(LOGIN))
+            with pytest.raises(SinkError, match="not public"):
+                await deliver("https://10.0.0.1/hook", proxy=proxy.with_login(LOGIN))
+    assert [seen.method for seen in receiver.seen] == ["POST"]
+    assert proxy.asked == [f"{PLATFORM}:443", "other.example.cn:443"]
+
+
+def test_passwords_of_proxies_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://someone:Hidden%2Fword@proxy.example:3128")
+    monkeypatch.setenv("PROXY_OF_GIO", f"http://{LOGIN}@proxy.example.cn:3128")
+    connection = {"platform": "growingio", "base_url": f"https://{PLATFORM}", "proxy": "env:PROXY_OF_GIO"}
+    config = Config.model_validate({"connections": {"gio": connection}})
+    redactor = build_redactor(config)
+    seen = (
+        f"{LOGIN} {PLAIN_LOGIN} {b64encode(PLAIN_LOGIN.encode()).decode()} Hidden/word Hidden%2Fword proxy.example.cn"
+    )
+    shown = masked(redactor.text(seen))
+    assert "Hidden" not in shown
+    assert "proxy.example.cn" in shown
+    assert masked(repr(parse_proxy("proxy", f"http://{LOGIN}@proxy.example.cn"))).startswith("Proxy(scheme='http'")
+    assert "proxy.example" not in repr(config.connections["gio"])
+
+
+def test_doctor_warns_of_variables_that_are_not_used() -> None:
+    environment = {"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": "own.example.cn"}
+    sections: dict[str, dict[str, Any]] = {
+        "gio": {"base_url": f"https://{PLATFORM}"},
+        "plain": {"base_url": f"http://{PLATFORM}"},
+        "own": {"base_url": "https://own.example.cn"},
+        "decided": {"base_url": f"https://{PLATFORM}", "trust_env": False},
+        "proxied": {"base_url": f"https://{PLATFORM}", "proxy": "http://proxy.example:1"},
+    }
+    connections = {name: {"platform": "growingio", **section} for name, section in sections.items()}
+    hook = {"type": "webhook", "url": f"https://{PLATFORM}/hook", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+    config = Config.model_validate({"connections": connections, "sinks": {"hook": hook}})
+    [finding] = unused_proxies(config, environment)
+    assert finding.level == "warning"
+    assert finding.says == "HTTPS_PROXY is set, but connections.gio, sinks.hook do not use it"
+    assert "trust_env = true" in finding.fix
+    assert unused_proxies(config, {}) == []

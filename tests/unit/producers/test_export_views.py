@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from export_producers.console.pages.export_views import copy_command, last_restart, transitions, usual_duration
+from export_producers.console.pages.export_views import copy_command, last_beginning, transitions, usual_duration
 from export_worker.contract.status import Eta
 
 START = datetime(2026, 11, 22, 3, tzinfo=UTC)
@@ -55,10 +55,15 @@ def test_duration_is_that_of_the_last_operation() -> None:
     assert usual_duration(None, entries, START) is None
 
 
-def test_last_restart_of_a_transfer_is_found() -> None:
-    entries = [entry(0, "transferring", "restarted k from the beginning"), entry(1, "queued", "restarted from submit")]
-    assert last_restart(entries) == "restarted k from the beginning"
-    assert last_restart(entries[1:]) is None
+def test_last_beginning_of_a_transfer_is_found_with_its_kind() -> None:
+    entries = [
+        entry(0, "transferring", "resumed the upload of 3 parts"),
+        entry(1, "transferring", "restarted k from the beginning"),
+        entry(2, "queued", "restarted from submit"),
+    ]
+    assert last_beginning(entries) == ("restarted", "restarted k from the beginning")
+    assert last_beginning([*entries[1:], entries[0]]) == ("resumed", "resumed the upload of 3 parts")
+    assert last_beginning(entries[2:]) is None
 
 
 def test_command_for_an_object_is_quoted() -> None:

@@ -1,10 +1,11 @@
 """Forms from JSON Schemas: a request becomes texts of fields, and these texts become the same request."""
 
+import tomllib
 from typing import Any, Literal
 
 import pytest
 
-from export_producers.console.request_form.descriptions import described, translations
+from export_producers.console.request_form.descriptions import described
 from export_producers.console.request_form.forms import (
     Field,
     _object_fields,
@@ -21,7 +22,9 @@ from export_worker.contract.parsing import parse_request
 from export_worker.contract.printable import dumps
 from export_worker.demo.requests import demo_requests
 from export_worker.errors import InvalidRequestError
+from support.paths import ROOT
 
+SCHEMA = ROOT / "producers/export_producers/languages/translations/zh/schema.toml"
 PROJECT = "WlGk4Daj"
 FULL: tuple[dict[str, Any], ...] = (
     {"kind": "growingio.tag_users", "tag_key": "tag_1", "properties": ["城市", "a,b"], "detail_export": False},
@@ -225,7 +228,7 @@ def test_text_of_a_form_is_what_the_page_shows() -> None:
 def test_every_description_is_translated_with_the_same_code() -> None:
     kinds = [about_kind(kind) for kind in PLATFORM_OF_KIND]
     shown = {*kinds, *(each.about for kind in PLATFORM_OF_KIND for each in fields_of(kind))}
-    assert shown == set(translations())
+    assert shown == set(tomllib.loads(SCHEMA.read_text(encoding="utf-8")))
     for english in shown:
         assert sorted(described("en", english).parts[1::2]) == sorted(described("zh", english).parts[1::2]), english
     assert described("zh", "of `another` package").is_foreign

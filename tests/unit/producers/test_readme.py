@@ -30,7 +30,7 @@ def test_table_of_kinds_has_every_field_of_every_kind() -> None:
     expected = {
         kind: set(model.model_fields) - {"kind"}
         for kind, model in kind_models().items()
-        if model.__module__.startswith("export_worker.")
+        if model.__module__.startswith("export_worker.contract.")
     }
     assert found == expected
 

@@ -7,14 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from export_worker.credentials import Redactor
+from export_worker.secrets.secret import Secret
 from export_worker.sinks.base import SinkDisabledError, SinkError
 from export_worker.sinks.webhook import KEY_MIN_BYTES, Webhook, retry_after_s, signature, signing_key
 
@@ -193,3 +197,20 @@ async def test_delivery_does_not_read_endless_answer() -> None:
 
         hook.answer = answer_without_end
         await deliver(hook.url)
+
+
+async def test_exchanged_signing_key_signs_the_next_events(tmp_path: Path) -> None:
+    first, second = ("whsec_" + b64encode(letter * 24).decode() for letter in (b"a", b"b"))
+    (tmp_path / "key").write_text(first)
+    redactor, now_s = Redactor(), 0.0
+    secret = Secret(SecretStr(f"file:{tmp_path}/key"), "sinks.hook.secret", redactor, clock=lambda: now_s)
+    async with receiver() as hook:
+        sink = Webhook(hook.url, [secret], timeout_s=20.0, allow_private=True)
+        await sink.deliver("e1.1", "{}")
+        (tmp_path / "key").write_text(second)
+        now_s = 1.0
+        await sink.deliver("e1.2", "{}")
+        await sink.close()
+    for key, (headers, body) in zip((first, second), hook.calls, strict=True):
+        Verifier(key).verify(body, headers)
+    assert redactor.text(second) == "***"

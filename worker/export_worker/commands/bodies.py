@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -24,6 +25,19 @@ CHUNK_BYTES = 64 * 1024
 _BLANKS = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
 """Bytes of blanks, line ends and byte order marks, in each charset."""
 _OBJECT = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.{1,1024})", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class BodyOptions:
+    """What the user names.
+
+    Args:
+        name: A file, `-` for standard input, or the address of an object; None if the call has no body.
+        charset: The charset of a CSV body, if it is converted to UTF-8.
+    """
+
+    name: str | None = None
+    charset: str | None = None
 
 
 class Source(Protocol):

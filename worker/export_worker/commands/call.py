@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands import interrupts, rendering
-from export_worker.commands.bodies import CallBody, FileSource, Source, open_source
+from export_worker.commands.bodies import BodyOptions, CallBody, FileSource, Source, open_source
 from export_worker.config import Config, load_config
 from export_worker.contract import charsets
 from export_worker.contract.printable import dumps
@@ -48,7 +48,7 @@ def call(
         return
     if operation is None:
         raise click.UsageError(f"OPERATION is missing; list them with: export-worker call {connection} --list")
-    called = _call(config, connection, operation, params=params, body=body, charset=charset, yes=yes)
+    called = _call(config, connection, operation, params=params, body=BodyOptions(body, charset), yes=yes)
     answer = interrupts.run(called, lambda: "The platform may have received the call.")
     click.echo(dumps(answer, indent=None if as_json else 2))
 
@@ -59,31 +59,24 @@ async def _list_operations(config: Config, connection: str) -> list[Operation]:
 
 
 async def _call(
-    config: Config,
-    connection: str,
-    name: str,
-    *,
-    params: Sequence[str],
-    body: str | None,
-    charset: str | None,
-    yes: bool,
+    config: Config, connection: str, name: str, *, params: Sequence[str], body: BodyOptions, yes: bool
 ) -> Any:
     redactor = build_redactor(config)
     configure_logging(redactor, "ERROR")
     async with open_driver(config, connection, redactor) as driver:
         operations = _operations(driver, config.connections[connection].platform)
         operation = find_operation(operations.operations, name)
-        problem = body_problem(operation, given=body is not None)
+        problem = body_problem(operation, given=body.name is not None)
         if problem is not None:
             raise InvalidRequestError([problem])
-        _check_charset(charset, operation)
+        _check_charset(body.charset, operation)
         async with AsyncExitStack() as stack:
             source = None
-            if body is not None:
-                source = await stack.enter_async_context(open_source(config, connection, redactor, body))
+            if body.name is not None:
+                source = await stack.enter_async_context(open_source(config, connection, redactor, body.name))
             document = await _json_body(source) if source is not None and operation.body == "json" else None
             arguments = check_arguments(operation, params, document)
-            upload = CallBody(source, charset) if source is not None and operation.body == "csv" else None
+            upload = CallBody(source, body.charset) if source is not None and operation.body == "csv" else None
             if not yes:
                 await _confirm(operation, connection, arguments, upload)
             # A platform may repeat a credential in its answer.

@@ -178,6 +178,7 @@ def drop() -> None:
 
 
 @runs(f"{HERE}.doctor:doctor")
+@options.language
 @options.as_json
 def doctor() -> None:
     """Check everything that a worker needs.
@@ -234,6 +235,28 @@ def schema() -> None:
     """Print the JSON Schema of a document, the OpenAPI or AsyncAPI document, or the reference of all settings."""
 
 
+@click.group()
+def recipe() -> None:
+    """List the recipes that come with export-worker, or check a recipe. See PLATFORMS.md."""
+
+
+@runs(f"{HERE}.recipe:list_", name="list", group=recipe)
+@options.as_json
+def list_recipes() -> None:
+    """List the recipes that come with export-worker, with their kinds and fields."""
+
+
+@runs(f"{HERE}.recipe:check", group=recipe)
+@click.argument("recipe", type=TEXT, metavar="NAME|FILE", shell_complete=completion_of.recipes)
+@options.as_json
+def check() -> None:
+    """Run the conformance suite of drivers on a recipe, against a server that plays its API.
+
+    NAME|FILE is a recipe that comes with export-worker, or the path of a file that ends with .toml. No request leaves
+    this machine. The exit status is 1 if a check failed, and 2 if the recipe is wrong.
+    """
+
+
 @runs(f"{HERE}.completion:completion")
 @options.word("shell", SHELLS)
 def completion() -> None:
@@ -246,4 +269,18 @@ def completion() -> None:
     """  # noqa: D301 - click keeps the lines after the control character
 
 
-COMMANDS = (run, catalog, call, events, dead_letters, doctor, gateway, trigger, simulate, demo, schema, completion)
+COMMANDS = (
+    run,
+    catalog,
+    call,
+    events,
+    dead_letters,
+    doctor,
+    gateway,
+    trigger,
+    recipe,
+    simulate,
+    demo,
+    schema,
+    completion,
+)

@@ -29,7 +29,8 @@ from pydantic_settings import (
 )
 
 from export_worker.config.gateway import GatewaySettings
-from export_worker.config.problems import not_json, setting_problem, toml_problem, variable_names
+from export_worker.config.problems import not_json, setting_problem, variable_names
+from export_worker.config.recipes import in_folder, make_kinds_known, platform_of_connection, with_recipes
 from export_worker.config.s3 import S3Settings
 from export_worker.config.sinks import AnySink, RedisStreamSink
 from export_worker.config.sources import ENV_DELIMITER, ENV_PREFIX, Sources
@@ -44,6 +45,7 @@ from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.redis.sentinel import is_sentinel_url
 from export_worker.s3.object_keys import validate_key_template
+from export_worker.texts.toml_files import toml_problem
 
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
@@ -119,7 +121,7 @@ class Config(Documented, BaseSettings):
     For a Redis cluster, a part of it must be in braces, for example `{exports}`: then all keys are in one slot."""
     s3: S3Settings = S3Settings()
     """`[s3]`: the bucket, and how objects are stored in it."""
-    connections: dict[SectionName, ConnectionSettings] = {}
+    connections: Annotated[dict[SectionName, ConnectionSettings], BeforeValidator(with_recipes)] = {}
     """`[connections.NAME]`: the platforms, each with its address, credential and limits. Default: none."""
     sinks: dict[SectionName, Annotated[AnySink, BeforeValidator(_typed_sink)]] = {"stream": RedisStreamSink()}
     """`[sinks.NAME]`: the destinations of completion events. Default: one Redis stream, named `stream`."""
@@ -170,8 +172,8 @@ class Config(Documented, BaseSettings):
         return env_settings, init_settings
 
     def platforms(self) -> dict[str, str]:
-        """Returns the platform of each connection, by the connection's name."""
-        return {name: settings.platform for name, settings in self.connections.items()}
+        """Returns the platform of each connection, by the connection's name: `recipe:NAME` for one with a recipe."""
+        return {name: platform_of_connection(settings) for name, settings in self.connections.items()}
 
     def secrets(self) -> list[tuple[str, SecretStr]]:
         """Returns every secret with the name of its setting, e.g. `connections.gio.token`."""
@@ -192,7 +194,7 @@ class Config(Documented, BaseSettings):
 
 
 def load_config(path: str | None = None) -> Config:
-    """Loads the configuration from the file and the environment.
+    """Loads the configuration from the file and the environment. The kinds of its recipe files are known from then on.
 
     Args:
         path: The file. By default the file that `EXPORT_CONFIG` names, else `export-worker.toml` if it exists.
@@ -204,10 +206,12 @@ def load_config(path: str | None = None) -> Config:
     text = _text(file) if file else ""
     settings = _parsed(file, text) if file else {}
     try:
-        with _located(Sources(str(file), text, os.environ)):
-            return _checked(settings)
+        with _located(Sources(str(file), text, os.environ)), in_folder(file.parent if file else Path()):
+            config = _checked(settings)
     except SettingsError:
         raise ConfigError(*not_json(_variables_that_are_not_json())) from None
+    make_kinds_known(config.connections)
+    return config
 
 
 def _checked(settings: dict[str, Any]) -> Config:

@@ -33,7 +33,7 @@ class GatewayKey(Section):
     """`[gateway.keys.NAME]`: a key with a name, which the activity shows."""
 
     key: SecretStr
-    """The key, or a reference to it: `env:NAME` or `file:/path`. Required."""
+    """The key, or a reference to it: `env:NAME`, `file:/path` or `aws-sm:NAME`. Required."""
     role: RoleName
     """What the key may do. Each role may also do what the roles before it may do.
 
@@ -57,7 +57,8 @@ class GatewayProxy(Section):
 
     Required."""
     roles: dict[str, RoleName]
-    """The role of each group. `*` is the group of all users. A user has the highest role of all groups.
+    """The role of each group. `*` is the group of all users. A user may do what the roles of all groups may do: one
+    who is `viewer` and `service` requests exports, and has the console.
 
     A user without a role has no access. Required."""
 

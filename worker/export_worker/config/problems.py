@@ -9,23 +9,8 @@ from pydantic_core import ErrorDetails
 from export_worker.config.sinks import BrokerName
 from export_worker.config.sources import ENV_DELIMITER
 from export_worker.contract.names import did_you_mean
+from export_worker.contract.schema_paths import Json, property_names, schema_at
 from export_worker.contract.wording import plain_message, shown
-
-Json = Mapping[str, Any]
-
-_AT_LINE = re.compile(r"at line (\d+)")
-_QUOTED = re.compile(r"'([^']*)'")
-_DECLARED = re.compile(r"\(('[^']*'(, )?)+,?\)")
-"""How the TOML parser names a section: `('connections', 'gio')`."""
-_TOML_HINTS = (
-    (re.compile("[\u2018\u2019\u201c\u201d\u201e]"), "replace the typographic quotes by \" or '"),
-    (re.compile(r'=\s*".*\\'), "write a text with backslashes in single quotes"),
-    (re.compile(r"=\s*(True|False|TRUE|FALSE|yes|no|on|off)\s*(#.*)?$"), "write true or false"),
-    (re.compile(r"=\s*[^\s\"'\[{\d]"), "text needs quotes"),
-    (re.compile(r"^\s*(- |[\w.-]+:(\s|$))"), "this looks like YAML; the configuration is TOML"),
-    (re.compile(r"^\s*\{"), "this looks like JSON; the configuration is TOML"),
-)
-"""What usually is wrong with a line that is not TOML."""
 
 
 def setting_problem(detail: ErrorDetails, schema: Json) -> str:
@@ -50,16 +35,16 @@ def setting_problem(detail: ErrorDetails, schema: Json) -> str:
         case "extra_forbidden":
             return f"{setting}: unknown setting; {_advice(path[-1], detail['loc'], schema)}"
         case "missing":
-            return f"{setting}: is required{_allowed(_at(schema, list(map(str, detail['loc']))))}"
+            return f"{setting}: is required{_allowed(schema_at(schema, list(map(str, detail['loc']))))}"
         case "value_error":
-            return _of_section(setting, str(detail["ctx"]["error"]), _at(schema, list(map(str, detail["loc"]))))
+            return _of_section(setting, str(detail["ctx"]["error"]), schema_at(schema, list(map(str, detail["loc"]))))
         case _:
             return f"{setting}: {plain_message(detail, table='a section with settings')}"
 
 
 def _of_section(setting: str, error: str, section: Json) -> str:
     """Returns an error of a validator. That of a section names the setting itself, that of a setting does not."""
-    names_setting = re.split(r"[ .]", error, maxsplit=1)[0] in _properties(section)
+    names_setting = re.split(r"[ .]", error, maxsplit=1)[0] in property_names(section)
     separator = "." if names_setting else ": "
     return f"{setting}{separator}{error}" if setting else error
 
@@ -97,46 +82,29 @@ def _advice(name: str, location: Sequence[Any], schema: Json) -> str:
         return f"the types {', '.join(fitting)} have it" if len(fitting) > 1 else f"the type {fitting[0]} has it"
     if name in places:
         return f"it belongs {places[name]}"
-    known = _properties(_at(schema, list(map(str, location[:-1]))))
+    known = property_names(schema_at(schema, list(map(str, location[:-1]))))
     return did_you_mean(name, known).removeprefix("; ") or "export-worker schema config lists all settings"
 
 
 def _places(schema: Json) -> dict[str, str]:
     """Returns where the settings belong that only one section has, or the top of the file."""
-    sections = {name: _properties(_at(schema, [name])) for name in _properties(schema)}
+    sections = {name: property_names(schema_at(schema, [name])) for name in property_names(schema)}
     inner = {name: f"into [{section}]" for section, names in sections.items() for name in names}
     return inner | dict.fromkeys(sections, "to the top of the file, before the first section")
 
 
 def _choices(schema: Json, path: Sequence[str]) -> list[str]:
-    return list(_at(schema, path).get("discriminator", {}).get("mapping", {}))
+    return list(schema_at(schema, path).get("discriminator", {}).get("mapping", {}))
 
 
 def _members(schema: Json, path: Sequence[str]) -> dict[str, list[str]]:
     """Returns the names of the settings of each type that the section may have."""
-    return {choice: _properties(_at(schema, [*path, choice])) for choice in _choices(schema, path)}
-
-
-def _properties(schema: Json) -> list[str]:
-    return list(schema.get("properties", {}))
-
-
-def _at(schema: Json, path: Sequence[str]) -> Json:
-    """Returns the schema of a section; an empty one if it cannot be found."""
-    definitions, found = schema.get("$defs", {}), schema
-    for part in path:
-        tagged = found.get("discriminator", {}).get("mapping", {}).get(part)
-        named = [*found.get("patternProperties", {}).values(), found.get("additionalProperties")]
-        members = next((each for each in named if isinstance(each, Mapping)), {})
-        found = {"$ref": tagged} if tagged else found.get("properties", {}).get(part, members)
-        if "$ref" in found:
-            found = definitions.get(found["$ref"].rpartition("/")[2], {})
-    return found
+    return {choice: property_names(schema_at(schema, [*path, choice])) for choice in _choices(schema, path)}
 
 
 def variable_names(schema: Json) -> list[str]:
     """Returns the variables of settings without their prefix, apart from those in sections with a name of the user."""
-    sections = {name: _properties(_at(schema, [name])) for name in _properties(schema)}
+    sections = {name: property_names(schema_at(schema, [name])) for name in property_names(schema)}
     paths = [(section, *inner) for section, names in sections.items() for inner in [(), *((name,) for name in names)]]
     return [ENV_DELIMITER.join(path).upper() for path in paths]
 
@@ -145,14 +113,3 @@ def not_json(variables: Iterable[str]) -> list[str]:
     """Returns the problems of variables that must be JSON, and are not."""
     allowed = 'must be JSON: ["a", "b"] for a list, {"name": "value"} for a section'
     return [f"{name}: {allowed}" for name in variables]
-
-
-def toml_problem(text: str, error: ValueError) -> str:
-    """Returns an error of the TOML parser, and what usually causes it."""
-    message = _DECLARED.sub(lambda found: f"[{'.'.join(re.findall(_QUOTED, found[0]))}]", str(error))
-    at = _AT_LINE.search(message)
-    lines = text.split("\n")
-    line = lines[int(at[1]) - 1] if at and int(at[1]) <= len(lines) else ""
-    if message.startswith(("Cannot overwrite", "Cannot declare")):
-        return f"{message}; each setting and each section is written once"
-    return message + next((f"; {hint}" for pattern, hint in _TOML_HINTS if pattern.search(line)), "")

@@ -9,21 +9,20 @@ from pydantic_core import PydanticCustomError
 from export_worker.config.section import Section
 from export_worker.contract.order import check_order
 from export_worker.contract.wording import WEB_ADDRESS, Pattern
+from export_worker.egress.network_settings import NetworkSettings
+from export_worker.references.reading import is_reference
 
 BrokerName = Literal["rabbitmq", "nats", "kafka"]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Endpoint = Annotated[str, WEB_ADDRESS]
 
 
-def is_reference(secret: SecretStr) -> bool:
-    """Returns whether the setting refers to its value: `env:NAME` or `file:/path`."""
-    return secret.get_secret_value().startswith(("env:", "file:"))
-
-
 def _checked_url(url: SecretStr) -> SecretStr:
     """Refuses text that is not a web address. The message does not show it: it may contain a secret."""
-    if not is_reference(url) and not is_web_address(url.get_secret_value()):
-        raise PydanticCustomError("web_address", "must be an http:// or https:// address, or env:NAME or file:/path")
+    if not is_reference(url.get_secret_value()) and not is_web_address(url.get_secret_value()):
+        raise PydanticCustomError(
+            "web_address", "must be an http:// or https:// address, or env:NAME, file:/path or aws-sm:NAME"
+        )
     return url
 
 
@@ -70,7 +69,7 @@ class RedisStreamSink(SinkSettings):
     """The stream is trimmed to about this number of entries. Default 100,000, at least 1."""
 
 
-class WebhookSink(SinkSettings):
+class WebhookSink(NetworkSettings, SinkSettings):
     """Posts events to an address, signed by the rules of Standard Webhooks."""
 
     type: Literal["webhook"]

@@ -1,12 +1,12 @@
 """Finds where a setting is set: the line of the file, or the environment variable. Pure."""
 
 import json
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+
+from export_worker.texts.toml_files import depth_of, line_of
 
 ENV_PREFIX = "EXPORT_"
 ENV_DELIMITER = "__"
@@ -33,7 +33,7 @@ class Sources:
         """
         # The index of an item in a list is no part of the file's text.
         path = list(takewhile(lambda part: not part.isdigit(), path))
-        in_file, line = _line(self.text, path)
+        in_file, line = line_of(self.text, path)
         variables = ((_depth_of_variable(name, value, path), name) for name, value in self.environment.items())
         in_variable, variable = max(variables, default=(0, ""))
         if in_variable > in_file or in_variable == len(path):
@@ -54,49 +54,6 @@ class Sources:
         return f"{message} (in {source}){separator}{advice}" if source else problem
 
 
-def _line(text: str, path: Sequence[str]) -> tuple[int, int]:
-    """Returns how many parts of a path the file has, and the first line with all of these."""
-    found, section = (0, 0), tuple[str, ...]()
-    for line, document, is_header in _statements(text):
-        if is_header:
-            section = _path_of_header(document)
-        whole = document if is_header else _nested(section, document)
-        depth = _depth(whole, path)
-        if depth > found[0]:
-            found = (depth, line)
-    return found
-
-
-def _statements(text: str) -> Iterator[tuple[int, dict[str, Any], bool]]:
-    """Yields the first line of every statement, what it says, and whether it is the header of a section."""
-    start, chunk = 1, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        chunk += line + "\n"
-        # A value may have several lines: the statement is complete when it can be parsed.
-        with suppress(tomllib.TOMLDecodeError):
-            yield start, tomllib.loads(chunk), chunk.lstrip().startswith("[")
-            start, chunk = number + 1, ""
-
-
-def _path_of_header(document: Any) -> tuple[str, ...]:
-    if isinstance(document, list):  # [[header]]
-        return _path_of_header(document[0])
-    return next(((name, *_path_of_header(inner)) for name, inner in document.items()), ())
-
-
-def _nested(section: Sequence[str], document: dict[str, Any]) -> dict[str, Any]:
-    for name in reversed(section):
-        document = {name: document}
-    return document
-
-
-def _depth(document: Any, path: Sequence[str]) -> int:
-    """Returns how many parts of a path the document has."""
-    if not path or not isinstance(document, dict) or path[0] not in document:
-        return 0
-    return 1 + _depth(document[path[0]], path[1:])
-
-
 def _depth_of_variable(name: str, value: str, path: Sequence[str]) -> int:
     """Returns how many parts of a path a variable sets; its value may be the JSON of a section."""
     if not name.upper().startswith(ENV_PREFIX):
@@ -107,5 +64,5 @@ def _depth_of_variable(name: str, value: str, path: Sequence[str]) -> int:
     if depth < len(parts):
         return depth
     with suppress(ValueError, RecursionError):
-        depth += _depth(json.loads(value), path[depth:])
+        depth += depth_of(json.loads(value), path[depth:])
     return depth

@@ -25,6 +25,7 @@ EXTRAS = {
     "gateway": "gateway",
     "trigger": "trigger",
     "dead-letters": "gateway",
+    "recipe": "check",
     "simulate": "demo",
     "demo": "demo",
 }

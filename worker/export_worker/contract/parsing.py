@@ -1,16 +1,19 @@
 """Parses a request, or reports each wrong field and what is allowed."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from export_worker.contract.kind_names import kind_names
+from export_worker.contract.kind_union import OF_RECIPE
 from export_worker.contract.model import FIELD_RULE, Model
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.output import Output
-from export_worker.contract.request import ExportRequest, kind_models
-from export_worker.contract.wording import plain_message
+from export_worker.contract.request import ExportRequest, kind_model, kind_models
+from export_worker.contract.wording import plain_message, type_of
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.texts.decoding import decode_text
 
@@ -60,11 +63,13 @@ def _in_utf8(data: bytes) -> bytes:
 
 
 def _problem(detail: ErrorDetails) -> FieldProblem:
-    location, kinds = detail["loc"], kind_models()
+    location, kinds = detail["loc"], kind_names()
     if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        if not isinstance(detail["input"], Mapping):
+            return FieldProblem("export", f"must be a JSON object, not {type_of(detail['input'])}")
         tag = detail.get("ctx", {}).get("tag", "")
         return FieldProblem("export.kind", f"must be one of {', '.join(kinds)}{did_you_mean(tag, kinds)}")
-    path = [str(part) for part in location if part not in kinds]
+    path = [str(part) for part in location if part not in (*kinds, OF_RECIPE)]
     if detail["type"] == FIELD_RULE:
         path.append(detail["ctx"]["field"])
     return FieldProblem(".".join(path) or "request", _message(location, detail))
@@ -114,9 +119,6 @@ def _json_hint(error: str, body: bytes) -> str:
 def _allowed(location: tuple[int | str, ...]) -> list[str]:
     """Returns the fields of the model that has the unknown field."""
     model: type[Model] = ExportRequest
-    models = kind_models()
     for part in location[:-1]:
-        if part == "output":
-            model = Output
-        model = models.get(str(part), model)
+        model = Output if part == "output" else kind_model(str(part)) or model
     return _names(model)

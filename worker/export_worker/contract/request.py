@@ -3,9 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from functools import reduce
 from hashlib import sha256
-from operator import or_
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -13,19 +11,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     StringConstraints,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
 from export_worker.contract.charsets import LABEL
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
-from export_worker.contract.kinds import Kind, OtherKind, other_kinds
+from export_worker.contract.kind_union import KindUnion
+from export_worker.contract.kinds import Kind, OtherKind
 from export_worker.contract.model import Model, field_rule
 from export_worker.contract.output import Output
 from export_worker.contract.wording import Pattern
-from export_worker.errors import ConfigError
 
 METADATA_MAX_BYTES = 4096
 """The metadata is in the record, in every status and in every event, so it must be small."""
@@ -295,30 +291,11 @@ OurKind = (
 )
 
 
-def kind_models() -> dict[str, type[Model]]:
-    """Returns the model of every kind: the built-in kinds first, then those of other installed packages.
+_KINDS = KindUnion(get_args(OurKind))
+kind_models, kind_model = _KINDS.models, _KINDS.model
 
-    Raises:
-        ConfigError: A package adds a kind that cannot be loaded, or that is built in.
-    """
-    ours: dict[str, type[Model]] = {model.model_fields["kind"].default: model for model in get_args(OurKind)}
-    others = other_kinds()
-    if taken := ours.keys() & others.keys():
-        raise ConfigError(f"the kind {min(taken)} is built into export-worker, but another package adds it, too")
-    return ours | others
-
-
-class _OfInstalledKinds:
-    """Makes the annotated type a union of all installed kinds, with `kind` as the discriminator."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Returns the schema. pydantic asks for it when a model with such a field is first used."""
-        union: Any = reduce(or_, kind_models().values())
-        return handler.generate_schema(Annotated[union, Field(discriminator="kind")])
-
-
-ExportKind = Annotated[OurKind | OtherKind, _OfInstalledKinds()]
-"""What is exported. `OtherKind` represents all kinds of other packages."""
+ExportKind = Annotated[OurKind | OtherKind, _KINDS]
+"""What is exported. `OtherKind` represents all kinds of other packages and of recipes."""
 
 
 class ExportRequest(Model):

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from export_worker.credentials import Redactor
-from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
+from export_worker.doctor.finding import Finding, good, split_advice, unreachable, warning, wrong
+from export_worker.egress.connection_trouble import PlatformUnconnectedError
 from export_worker.errors import AuthFailedError, ConfigError, InvalidRequestError, PlatformError, PlatformRefusedError
 from export_worker.platforms.base import Driver, cheap_check
 
@@ -43,6 +44,8 @@ async def check_connection(name: str, platform: str, open_driver: DriverOpener, 
 def _failure(about: str, name: str, error: Exception, redactor: Redactor) -> Finding:
     says = redactor.text(str(error))
     match error:
+        case PlatformUnconnectedError():
+            return unreachable(about, *split_advice(says))
         case AuthFailedError():
             return wrong(about, says, f"correct the token or secret of connections.{name}")
         case PlatformRefusedError() | InvalidRequestError():

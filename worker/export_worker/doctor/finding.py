@@ -53,3 +53,9 @@ def wrong(about: str, says: str, fix: str) -> Finding:
 def unreachable(about: str, says: str, fix: str) -> Finding:
     """Returns a finding about a service that cannot be reached, or that gives no usable answer."""
     return Finding(about, "error", says, fix, 4)
+
+
+def split_advice(message: str) -> tuple[str, str]:
+    """Returns what an error says, and its advice, which follows the first semicolon."""
+    says, _, advice = message.partition("; ")
+    return says, advice

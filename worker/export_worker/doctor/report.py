@@ -14,7 +14,8 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
 from export_worker.doctor.breakers import check_breakers
 from export_worker.doctor.connections import check_connection
-from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
+from export_worker.doctor.finding import Finding, good, split_advice, unreachable, warning, wrong
+from export_worker.doctor.proxies import unused_proxies
 from export_worker.doctor.redis import check_redis
 from export_worker.doctor.s3 import TransferTraits, check_s3
 from export_worker.doctor.sinks import check_sink
@@ -102,7 +103,7 @@ def _masked(finding: Finding, redactor: Redactor) -> Finding:
 
 def _wrong_setting(about: str, problem: str) -> Finding:
     """Returns the finding of a configuration error, whose advice follows the first semicolon."""
-    message, _, advice = problem.partition("; ")
+    message, advice = split_advice(problem)
     return wrong(about, message, advice or "correct this setting")
 
 
@@ -113,7 +114,7 @@ def _configuration(config: Config, environment: Mapping[str, str]) -> list[Findi
         otherwise = "correct its name (export-worker schema config lists all settings), or remove it"
         advice = similar_variable(name) or otherwise
         findings.append(warning("configuration", f"{name} names no setting and is ignored", advice))
-    return findings + _secrets(config)
+    return findings + _secrets(config) + unused_proxies(config, environment)
 
 
 def _secrets(config: Config) -> list[Finding]:
@@ -152,8 +153,7 @@ async def _connections(config: Config, redactor: Redactor) -> list[Finding]:
         return open_driver(config, name, redactor)
 
     checks = (
-        check_connection(name, settings.platform, open_connection, redactor)
-        for name, settings in config.connections.items()
+        check_connection(name, platform, open_connection, redactor) for name, platform in config.platforms().items()
     )
     return list(await asyncio.gather(*checks))
 
@@ -166,10 +166,10 @@ async def _sinks_and_triggers(
     async with open_probe_redis(config) as redis:
 
         def open_named_sink(name: str) -> AbstractAsyncContextManager[Sink]:
-            return open_sink(config, name, redis)
+            return open_sink(config, name, redis, redactor)
 
         def open_source(name: str) -> AbstractAsyncContextManager[Sink]:
-            return open_trigger_source(config, name, redis)
+            return open_trigger_source(config, name, redis, redactor)
 
         sinks = (
             check_sink(name, sink, open_named_sink, redactor)

@@ -7,10 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from export_worker.config.sinks import AnySink, BrokerSink, RedisStreamSink, WebhookSink
 from export_worker.config.triggers import BrokerTrigger, SqsTrigger
 from export_worker.credentials import Redactor
-from export_worker.doctor.finding import Finding, good, unreachable, warning, wrong
+from export_worker.doctor.finding import Finding, good, split_advice, unreachable, warning, wrong
 from export_worker.doctor.redis import FIX_PERMISSIONS
 from export_worker.errors import ConfigError
-from export_worker.sinks.base import Checking, Sink, SinkDeniedError, SinkDisabledError, SinkError, SinkNotFoundError
+from export_worker.sinks.base import (
+    Checking,
+    Sink,
+    SinkDeniedError,
+    SinkDisabledError,
+    SinkError,
+    SinkNotFoundError,
+    SinkUnconnectedError,
+)
 
 CHECK_TIMEOUT_S = 30.0
 
@@ -52,7 +60,7 @@ async def check_endpoint(
         async with opening as sink:
             return await _check(about, section, settings, sink)
     except ConfigError as error:
-        says, _, fix = redactor.text(str(error)).partition("; ")
+        says, fix = split_advice(redactor.text(str(error)))
         return wrong(about, says, fix or "correct this setting")
     except SinkError as error:
         return _failure(about, section, redactor.text(str(error)), error, settings)
@@ -71,6 +79,8 @@ async def _check(about: str, section: str, settings: Endpoint, sink: Sink) -> Fi
 
 def _failure(about: str, section: str, says: str, error: SinkError, settings: Endpoint) -> Finding:
     match error:
+        case SinkUnconnectedError():
+            return unreachable(about, *split_advice(says))
         case SinkDeniedError() if isinstance(settings, RedisStreamSink):
             return wrong(about, says, FIX_PERMISSIONS)
         case SinkDeniedError():

@@ -8,7 +8,15 @@ import aiohttp
 
 from export_worker.egress.hosts import canonical_host
 from export_worker.egress.proxies import Proxy
+from export_worker.errors import PlatformUnavailableError
 from export_worker.texts.reasons import system_reason
+
+
+class PlatformUnconnectedError(PlatformUnavailableError):
+    """No connection to the platform, for a cause that only a person can remove: a certificate, TLS or a proxy.
+
+    The advice follows the first semicolon of the message. The platform has certainly not received the request.
+    """
 
 
 class ProxyLoginError(aiohttp.ClientError):

@@ -1,11 +1,11 @@
 """How the requests of one connection or webhook leave: directly or through a proxy, and with which certificates."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
@@ -17,6 +17,10 @@ from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.egress.network_settings import NetworkSettings
 from export_worker.egress.proxies import Proxy, is_bypassed, parse_proxy, proxy_secrets, proxy_variable
 from export_worker.egress.watched_files import CHECK_S, WatchedFiles
+from export_worker.references.reading import proxy_variables
+
+_LOGIN_NEEDED = 407
+"""A status that only proxies send (RFC 9110, 15.5.8)."""
 
 
 class RequestOptions(TypedDict):
@@ -61,7 +65,7 @@ class Network:
         settings: The settings of the section.
         own: The configured address. Only its origin receives the client certificate.
         redactor: Masks the passwords of proxies from now on.
-        environment: The variables of the process.
+        environment: The variables that name proxies; by default those of the process.
         check_s: Seconds between two looks at the files.
 
     Raises:
@@ -75,7 +79,7 @@ class Network:
         own: URL,
         redactor: Redactor,
         *,
-        environment: Mapping[str, str] = os.environ,
+        environment: Mapping[str, str] | None = None,
         check_s: float = CHECK_S,
     ) -> None:
         check_certificate_settings(section, settings)
@@ -83,7 +87,8 @@ class Network:
         self._settings = settings
         self._own = origin(own)
         self._redactor = redactor
-        self._environment = environment if settings.trust_env else {}
+        variables = proxy_variables() if environment is None else environment
+        self._environment = variables if settings.trust_env else {}
         files = [*certificate_files(settings), *_referenced(settings.proxy, settings.client_key_password)]
         self._ways = WatchedFiles(self._read, files, check_s)
 
@@ -96,6 +101,27 @@ class Network:
             proxy_headers=None if way is None else way.proxy.headers(),
             ssl=ways.own if origin(url) == self._own else ways.other,
         )
+
+    async def request(
+        self, session: aiohttp.ClientSession, method: str, url: URL, **options: Any
+    ) -> aiohttp.ClientResponse:
+        """Sends a request over this network, and returns the response. Redirects are not followed.
+
+        Args:
+            session: A session with a `connector` of this network.
+            method: The HTTP method.
+            url: The URL.
+            options: Options of aiohttp's request.
+
+        Raises:
+            aiohttp.ClientError: No connection, or no valid response; see `trouble`.
+        """
+        network = await self.options(url)
+        response = await session.request(method, url, allow_redirects=False, **network, **options)
+        if response.status == _LOGIN_NEEDED and network["proxy"] is not None:
+            response.close()
+            raise ProxyLoginError
+        return response
 
     def connector(self, policy: AddressPolicy, **options: Any) -> PolicyConnector:
         """Returns a connector for requests with these options."""

@@ -14,7 +14,7 @@ class NetworkSettings(Documented):
 
     proxy: SecretStr | None = None
     """The proxy of all requests: `http://HOST:PORT` or `https://HOST:PORT`, with `USER:PASSWORD@` where it needs a
-    login. It may be a reference (`env:NAME`, `file:/path`). Default: none.
+    login. It may be a reference (`env:NAME`, `file:/path`, `aws-sm:NAME`). Default: none.
 
     Special characters in the password must be percent-encoded. The whole address is masked. The proxy resolves host
     names, so it decides which addresses a name leads to; see SECURITY.md."""

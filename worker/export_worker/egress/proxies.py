@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from export_worker.credentials import url_passwords
 from export_worker.egress.address_policy import parse_address
 from export_worker.egress.hosts import canonical_host, split_host_and_port
 from export_worker.errors import ConfigError
@@ -64,7 +63,7 @@ def parse_proxy(setting: str, address: str) -> Proxy:
     except ValueError:
         usable, parts, login = False, SplitResult("", "", "", "", ""), None
     if not usable:
-        allowed = "must be like http://proxy.example:3128 or https://user:password@proxy.example:443"
+        allowed = "must be like http://proxy.example:3128, or https:// with USER:PASSWORD@ before the host"
         raise ConfigError(f"{setting}: {allowed}; special characters in the password must be percent-encoded")
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
     return Proxy(parts.scheme, canonical_host(parts.hostname or ""), port, login)
@@ -80,11 +79,14 @@ def _login(parts: SplitResult) -> tuple[str, str] | None:
 
 
 def proxy_secrets(address: str) -> list[str]:
-    """Returns the password in the address of a proxy, and the forms in which a request contains it."""
+    """Returns the password in the address of a proxy, and the forms in which a request contains it.
+
+    An address that cannot be used is returned itself: it may contain a password in an unknown place.
+    """
     try:
         login = parse_proxy("", address).login
     except ConfigError:
-        return _passwords(address)
+        return [address]
     if login is None:
         return []
     return [login[1], ":".join(login), _basic(login)]
@@ -94,17 +96,10 @@ def _basic(login: tuple[str, str]) -> str:
     return b64encode(":".join(login).encode()).decode()
 
 
-def _passwords(address: str) -> list[str]:
-    try:
-        return url_passwords(address)
-    except ValueError:
-        return []
-
-
-def environment_secrets(environment: Mapping[str, str]) -> Iterable[str]:
-    """Yields the passwords of all proxies that the environment names."""
-    for name, value in environment.items():
-        if name.lower().endswith("_proxy") and name.lower() != "no_proxy":
+def environment_secrets(variables: Mapping[str, str]) -> Iterable[str]:
+    """Yields the passwords of all proxies that the variables of the environment name."""
+    for name, value in variables.items():
+        if name.lower() != "no_proxy":
             yield from proxy_secrets(value)
 
 

@@ -10,17 +10,17 @@ imported when it is first used: importing this package alone loads neither aioht
 from importlib import import_module
 
 _MODULE_OF = {
-    "Auth": "export_worker.platforms.http.client",
+    "Auth": "export_worker.platforms.http.outgoing",
     "CALL_TIMEOUT_S": "export_worker.platforms.http.client",
     "Call": "export_worker.platforms.http.client",
     "Cancelling": "export_worker.platforms.base",
     "Catalog": "export_worker.platforms.base",
     "Checking": "export_worker.platforms.base",
-    "ClientCredentialsAuth": "export_worker.platforms.http.auth",
+    "ClientCredentialsAuth": "export_worker.platforms.http.oauth",
     "Computed": "export_worker.platforms.base",
     "Configured": "export_worker.platforms.settings",
     "ConnectionSettings": "export_worker.platforms.settings",
-    "Credential": "export_worker.platforms.http.client",
+    "Credential": "export_worker.platforms.http.outgoing",
     "Direct": "export_worker.platforms.base",
     "Document": "export_worker.platforms.http.graphql",
     "Download": "export_worker.platforms.base",

@@ -1,11 +1,12 @@
 """The settings that connections of all platforms have. Each driver adds its own in a subclass."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Protocol, Self, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     ConfigDict,
     Field,
     IPvAnyNetwork,
@@ -67,11 +68,13 @@ class ConnectionSettings(NetworkSettings):
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     platform: Annotated[str, StringConstraints(min_length=1), Field(examples=sorted({*PLATFORM_OF_KIND.values()}))]
-    """`growingio`, `growingio-rest`, `thinkingdata`, `sensorsdata`, or the platform of another package. Required."""
+    """`growingio`, `growingio-rest`, `thinkingdata`, `sensorsdata`, `recipe`, or the platform of another package.
+
+    With `recipe`, the setting `recipe` names the description of the platform. Required."""
     base_url: Annotated[str, WEB_ADDRESS]
-    """The address of the platform, http:// or https://. Required."""
+    """The address of the platform, http:// or https://. Required, unless the recipe of the connection has it."""
     token: SecretStr | None = None
-    """Credential: a token, or a reference to it (`env:NAME`, `file:/path`). Default: none."""
+    """Credential: a token, or a reference to it (`env:NAME`, `file:/path`, `aws-sm:NAME`). Default: none."""
     client_secret: SecretStr | None = None
     """Credential: a secret for the platform's OAuth grant, or a reference to it. Default: none."""
     api_key: SecretStr | None = None
@@ -162,15 +165,21 @@ def platform_settings(name: str, settings: ConnectionSettings, model: type[S]) -
         # Without the defaults, which are no decision of the user: `check_order` allows them.
         return model.model_validate(settings.model_dump(exclude_unset=True))
     except ValidationError as error:
-        raise ConfigError(*(_problem(name, model, detail) for detail in error.errors())) from None
+        problems = (option_problem(("connections", name), model, detail) for detail in error.errors())
+        raise ConfigError(*problems) from None
 
 
-def _problem(name: str, model: type[ConnectionSettings], detail: ErrorDetails) -> str:
-    setting = ".".join(["connections", name, *map(str, detail["loc"])])
+def option_problem(section: Sequence[str], model: type[BaseModel], detail: ErrorDetails) -> str:
+    """Returns what is wrong with a setting, without its value.
+
+    Args:
+        section: The path of the section that the model describes.
+    """
+    setting = ".".join([*section, *map(str, detail["loc"])])
     match detail["type"]:
         case "extra_forbidden":
             known = sorted(model.model_fields)
             meant = did_you_mean(str(detail["loc"][-1]), known)
-            return f"{setting}: unknown option{meant}; known are {', '.join(known)}"
+            return f"{setting}: unknown option{meant}; known are {', '.join(known) or 'none'}"
         case _:
             return f"{setting}: {plain_message(detail, table='a section with settings')}"

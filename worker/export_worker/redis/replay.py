@@ -7,14 +7,21 @@ from datetime import datetime
 from arq.connections import ArqRedis
 
 from export_worker.contract.event import Event
-from export_worker.contract.model import epoch_ms
+from export_worker.contract.model import Model, epoch_ms
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.request import ExportRequest
 
 EVENTS_PER_READ = 200
 """Events that are read in one round trip."""
 OUTBOX_TTL_MS = 7 * 86_400_000
 """An outbox that no worker empties expires after this time."""
+
+
+class _Addressed(Model):
+    """The part of a request that names sinks. The kind of the export may be unknown to this process."""
+
+    model_config = Model.model_config | {"extra": "ignore"}
+
+    notify: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ class Replay:
         ]
 
     def _sinks_of(self, request: bytes | None) -> tuple[str, ...]:
-        notify = ExportRequest.model_validate_json(request).notify if request is not None else None
+        notify = None if request is None else _Addressed.model_validate_json(request).notify
         return self._sinks if notify is None else tuple(name for name in self._sinks if name in notify)
 
     async def _enqueue(self, chosen: Sequence[Replayed], now: datetime) -> None:

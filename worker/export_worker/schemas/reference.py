@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from export_worker.contract.kind_names import source_of
 from export_worker.contract.request import ExportRequest
 from export_worker.schemas.settings import TomlSchema, choices, settings_schema
 
@@ -22,6 +23,11 @@ settings work together, and [producers/README.md](../producers/README.md) how to
 `export-worker schema config` and `export-worker schema request` print the same as JSON Schema. An editor that
 supports TOML schemas completes and checks a configuration whose first line is `#:schema` and the path of the schema.
 """
+
+OF_KINDS = """The `kind` decides the other fields.
+
+A recipe has kinds, too: `export-worker recipe list` names those of the recipes that come with export-worker, and
+`export-worker schema request` describes their fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +130,13 @@ def _request(schema: Json) -> Iterator[Section]:
     definitions, properties = schema["$defs"], schema["properties"]
     yield Section("The request", _about(schema), list(_rows(properties)))
     kinds = [_definition(kind, definitions) for kind in properties["export"]["oneOf"]]
+    named = {kind["properties"]["kind"]["const"]: kind for kind in kinds}
     below = [
-        Section(f"`{kind['properties']['kind']['const']}`", _about(kind), list(_rows(_without_kind(kind))))
-        for kind in kinds
+        Section(f"`{name}`", _about(kind), list(_rows(_without_kind(kind))))
+        for name, kind in named.items()
+        if source_of(name) is None
     ]
-    yield Section("The field `export`", "The `kind` decides the other fields.", [], below)
+    yield Section("The field `export`", OF_KINDS, [], below)
     output = _definition(properties["output"], definitions)
     yield Section("The field `output`", _about(output), list(_rows(output["properties"])))
 

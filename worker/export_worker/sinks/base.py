@@ -32,6 +32,10 @@ class SinkDisabledError(SinkError):
     """The receiver refuses all events from now on. This event and all later ones are given up."""
 
 
+class SinkUnconnectedError(SinkError):
+    """A certificate, TLS or a proxy prevents the connection. The advice follows the first semicolon of the message."""
+
+
 class SinkDeniedError(SinkError):
     """The receiver accepts the credentials, but does not permit this call."""
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -12,9 +12,13 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connector import AddressRefusedError, PolicyConnector
-from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError
+from export_worker.egress.connector import AddressRefusedError
+from export_worker.egress.network import Network
+from export_worker.egress.network_settings import NetworkSettings
+from export_worker.secrets.secret import Secret
+from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError, SinkUnconnectedError
 
 ANSWER_MAX_BYTES = 16 * 1024
 """An answer is read up to this size, so that its connection can be reused. Its content is ignored."""
@@ -70,31 +74,31 @@ class Webhook:
 
     Args:
         url: The receiver's address. It may contain a secret, so no message shows it.
-        keys: Signing keys, the newest first.
+        keys: Signing keys, the newest first: as bytes, or as secrets that are followed when they are exchanged.
         timeout_s: For one delivery.
         allow_private: Allow addresses in private networks.
         at_once: Maximum number of concurrent connections.
-        clock: Returns the current time with its time zone.
+        network: The proxy and the certificates; by default those of the system, and no proxy.
     """
 
     def __init__(
         self,
         url: str,
-        keys: Sequence[bytes],
+        keys: Sequence[bytes | Secret],
         *,
         timeout_s: float,
         allow_private: bool = False,
         at_once: int = 8,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        network: Network | None = None,
     ) -> None:
         self._url = URL(url)
         self._keys = tuple(keys)
-        self._clock = clock
         self._host = urlsplit(url).hostname or ""
+        self._network = network or Network("sinks", NetworkSettings(), self._url, Redactor())
         # The configured host may resolve to a private address only if the setting allows it.
         policy = AddressPolicy(hosts=(self._host,) if allow_private else ())
         self._session = aiohttp.ClientSession(
-            connector=PolicyConnector(policy, limit=at_once),
+            connector=self._network.connector(policy, limit=at_once),
             timeout=aiohttp.ClientTimeout(total=timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -102,16 +106,19 @@ class Webhook:
 
     async def deliver(self, event_id: str, event: str) -> None:
         """Posts one event. Any 2xx status means that the receiver took it."""
-        body, timestamp = event.encode(), int(self._clock().timestamp())
+        body, timestamp = event.encode(), int(datetime.now(UTC).timestamp())
         headers = {
             "content-type": "application/cloudevents+json; charset=utf-8",
             "user-agent": "export-worker",
             "webhook-id": event_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(self._keys, event_id, timestamp, body),
+            "webhook-signature": signature(await self._current_keys(), event_id, timestamp, body),
         }
         response = await self._request("POST", body, headers)
         self._check_status(response.status, response.headers.get("Retry-After"))
+
+    async def _current_keys(self) -> list[bytes]:
+        return [signing_key(await key.value()) if isinstance(key, Secret) else key for key in self._keys]
 
     async def check(self) -> str:
         """Sends a HEAD request. A receiver that takes only events refuses it with 4xx or 501, so it does answer."""
@@ -127,8 +134,8 @@ class Webhook:
             SinkError: There was no answer.
         """
         try:
-            async with self._session.request(
-                method, self._url, data=body, headers=headers, allow_redirects=False
+            async with await self._network.request(
+                self._session, method, self._url, data=body, headers=headers
             ) as response:
                 await _drain(response)
                 return response
@@ -138,6 +145,8 @@ class Webhook:
         except TimeoutError:
             raise SinkError(f"{self._host} did not answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
+            if trouble := self._network.trouble(error):
+                raise SinkUnconnectedError(f"{self._host}: {trouble}") from None
             # The error's text may contain the address, and the address a secret.
             raise SinkError(f"{self._host} cannot be reached ({type(error).__name__})") from None
 
@@ -150,7 +159,7 @@ class Webhook:
             raise SinkDisabledError(f"{self._host} answered 410, so no more events are sent to it")
         if 300 <= status < 400:
             raise SinkError(f"{self._host} answered {status}: redirects are not followed; set url to the final address")
-        raise SinkError(f"{self._host} answered {status}", retry_after_s=retry_after_s(retry_after, self._clock()))
+        raise SinkError(f"{self._host} answered {status}", retry_after_s=retry_after_s(retry_after, datetime.now(UTC)))
 
     async def close(self) -> None:
         """Closes the connections."""

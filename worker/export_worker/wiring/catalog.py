@@ -32,7 +32,7 @@ async def list_resource(
         if not isinstance(driver, Catalog) or resource not in driver.resources:
             resources = driver.resources if isinstance(driver, Catalog) else ()
             offered = ", ".join(resources) or "no resource"
-            platform = config.connections[connection].platform
+            platform = config.platforms()[connection]
             message = f"{platform} lists {offered}{did_you_mean(resource, resources)}"
             raise InvalidRequestError([FieldProblem("resource", message)])
         with masked_errors(redactor):

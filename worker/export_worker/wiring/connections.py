@@ -60,6 +60,7 @@ def build_connections(
         ConfigError: A setting of a connection is wrong, or a secret is missing.
     """
     connections: dict[str, Connection] = {}
+    platforms = config.platforms()
     process_limit = BandwidthLimit(_bytes_per_s(config.transfer.mib_per_second))
     for name, settings in config.connections.items():
         with located_errors():
@@ -71,7 +72,7 @@ def build_connections(
             min_bytes_per_s=config.transfer.min_kib_per_s * 1024,
         )
         policy = replace(_policy(config, settings.poll), resubmit=settings.resubmit)
-        connections[name] = Connection(settings.platform, driver, policy, bandwidth, rate_limits[name])
+        connections[name] = Connection(platforms[name], driver, policy, bandwidth, rate_limits[name])
     return connections
 
 

@@ -2,7 +2,9 @@
 
 from export_worker.config import Config
 from export_worker.credentials import Redactor, reveal, url_passwords
+from export_worker.egress.proxies import environment_secrets, proxy_secrets
 from export_worker.errors import ConfigError
+from export_worker.references.reading import proxy_variables
 
 
 def build_redactor(config: Config) -> Redactor:
@@ -14,10 +16,15 @@ def build_redactor(config: Config) -> Redactor:
         except ConfigError:
             # The part that needs this secret reports the error; a command that does not need it must not fail.
             continue
-        redactor.add(value)
-        if "://" in value:
-            for password in url_passwords(value):
-                redactor.add(password)
-    for password in url_passwords(config.redis_url):
+        for each in _confidential(setting, value):
+            redactor.add(each)
+    for password in [*url_passwords(config.redis_url), *environment_secrets(proxy_variables())]:
         redactor.add(password)
     return redactor
+
+
+def _confidential(setting: str, value: str) -> list[str]:
+    """Returns what must be masked of the value of a setting. The host and port of a proxy are shown in messages."""
+    if setting.endswith(".proxy"):
+        return proxy_secrets(value)
+    return [value, *(url_passwords(value) if "://" in value else [])]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import assert_never
 
 from arq.connections import ArqRedis
-from pydantic import SecretStr
+from yarl import URL
 
 from export_worker.config import Config
 from export_worker.config.sinks import (
@@ -22,9 +22,11 @@ from export_worker.config.sinks import (
 )
 from export_worker.config.triggers import AnyTrigger, BrokerTrigger, SqsTrigger
 from export_worker.credentials import Redactor, reveal
+from export_worker.egress.network import Network
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.redis.client import Commands, commands
+from export_worker.secrets.secret import Secret
 from export_worker.sinks.aws import AwsEndpoint
 from export_worker.sinks.base import Sink, SinkRoute
 from export_worker.sinks.brokers.sink import Broker, Link
@@ -55,7 +57,7 @@ async def build_sinks(
     """
     routes: dict[str, SinkRoute] = {}
     for name, settings in config.sinks.items():
-        sink = await stack.enter_async_context(open_sink(config, name, redis))
+        sink = await stack.enter_async_context(open_sink(config, name, redis, redactor))
         # One delivery at a time keeps the order of the stream; each takes a fraction of a millisecond.
         at_once = 1 if isinstance(settings, RedisStreamSink) else settings.at_once
         retry = Backoff(settings.retry_first_s, settings.retry_max_s)
@@ -64,7 +66,7 @@ async def build_sinks(
 
 
 @asynccontextmanager
-async def open_sink(config: Config, name: str, redis: ArqRedis) -> AsyncIterator[Sink]:
+async def open_sink(config: Config, name: str, redis: ArqRedis, redactor: Redactor) -> AsyncIterator[Sink]:
     """Opens one configured sink, and closes it at the end of the block.
 
     Raises:
@@ -74,11 +76,11 @@ async def open_sink(config: Config, name: str, redis: ArqRedis) -> AsyncIterator
     async with AsyncExitStack() as stack:
         if isinstance(settings, RedisStreamSink):
             redis = await stack.enter_async_context(open_stream_redis(config, settings.stream, redis))
-        yield await stack.enter_async_context(_opened(f"sinks.{name}", settings, commands(redis)))
+        yield await stack.enter_async_context(_opened(f"sinks.{name}", settings, commands(redis), redactor))
 
 
 @asynccontextmanager
-async def open_trigger_source(config: Config, name: str, redis: ArqRedis) -> AsyncIterator[Sink]:
+async def open_trigger_source(config: Config, name: str, redis: ArqRedis, redactor: Redactor) -> AsyncIterator[Sink]:
     """Opens the queue or broker that a trigger reads as a sink, and closes it at the end of the block.
 
     `doctor` checks the source in the way in which it checks a sink. No message is read or written.
@@ -87,14 +89,14 @@ async def open_trigger_source(config: Config, name: str, redis: ArqRedis) -> Asy
         ConfigError: As for `open_sink`; or the trigger reads a stream of Redis, which is not opened in this way.
     """
     section = f"triggers.{name}"
-    async with _opened(section, _as_sink(section, config.triggers[name]), commands(redis)) as sink:
+    async with _opened(section, _as_sink(section, config.triggers[name]), commands(redis), redactor) as sink:
         yield sink
 
 
 @asynccontextmanager
-async def _opened(section: str, settings: AnySink, redis: Commands) -> AsyncIterator[Sink]:
+async def _opened(section: str, settings: AnySink, redis: Commands, redactor: Redactor) -> AsyncIterator[Sink]:
     with translate_aws_errors(section):
-        sink = build_sink(section, settings, redis)
+        sink = build_sink(section, settings, redis, redactor)
     try:
         yield sink
     finally:
@@ -126,11 +128,12 @@ def _as_sink(section: str, settings: AnyTrigger) -> AnySink:
             raise ConfigError(f"{section}: a stream of Redis is not opened as a sink")
 
 
-def build_sink(section: str, settings: AnySink, redis: Commands) -> Sink:
+def build_sink(section: str, settings: AnySink, redis: Commands, redactor: Redactor) -> Sink:
     """Returns one sink.
 
     Args:
         section: The section of the configuration, for errors, e.g. `sinks.hook`.
+        redactor: Masks secrets, also those that are exchanged later.
 
     Raises:
         ConfigError: A secret is missing or wrong, or a broker's extra is not installed.
@@ -139,7 +142,7 @@ def build_sink(section: str, settings: AnySink, redis: Commands) -> Sink:
         case RedisStreamSink():
             return RedisStream(redis, settings.stream, settings.max_length)
         case WebhookSink():
-            return _webhook(section, settings)
+            return _webhook(section, settings, redactor)
         case SqsSink():
             return Sqs(settings.queue_url, _aws(settings), settings.at_once)
         case SnsSink():
@@ -156,22 +159,29 @@ def _aws(settings: AwsSinkSettings) -> AwsEndpoint:
     return AwsEndpoint(settings.region, settings.endpoint_url)
 
 
-def _webhook(section: str, settings: WebhookSink) -> Webhook:
+def _webhook(section: str, settings: WebhookSink, redactor: Redactor) -> Webhook:
     url = reveal(settings.url, f"{section}.url")
     if not is_web_address(url):
         raise ConfigError(f"{section}.url: must be an http:// or https:// address")
-    keys = [_signing_key(settings.secret, f"{section}.secret", KEY_MIN_BYTES)]
+    secret = Secret(settings.secret, f"{section}.secret", redactor)
+    keys = [secret.must(partial(_check_signing_key, min_bytes=KEY_MIN_BYTES))]
     if settings.previous_secret is not None:
         # It may be short, so that receivers can change from a short key to a longer one.
-        keys.append(_signing_key(settings.previous_secret, f"{section}.previous_secret"))
+        previous = Secret(settings.previous_secret, f"{section}.previous_secret", redactor)
+        keys.append(previous.must(_check_signing_key))
     return Webhook(
-        url, keys, timeout_s=settings.timeout_s, allow_private=settings.allow_private, at_once=settings.at_once
+        url,
+        keys,
+        timeout_s=settings.timeout_s,
+        allow_private=settings.allow_private,
+        at_once=settings.at_once,
+        network=Network(section, settings, URL(url), redactor),
     )
 
 
-def _signing_key(secret: SecretStr, setting: str, min_bytes: int = 1) -> bytes:
+def _check_signing_key(secret: str, setting: str, min_bytes: int = 1) -> None:
     try:
-        return signing_key(reveal(secret, setting), min_bytes=min_bytes)
+        signing_key(secret, min_bytes=min_bytes)
     except ValueError as error:
         raise ConfigError(f"{setting}: {error}") from None
 

@@ -74,8 +74,6 @@ class Wish:
         ids = () if text["all"] else tuple(dict.fromkeys(str(each) for each in given.getall("id", ())))
         if not ids and not text["all"]:
             raise invalid_parameter("id", "select exports first, or all that match")
-        if text["state"] and not ids:
-            raise invalid_parameter("state", "is no condition of such an action; select exports by hand")
         if text["from"] and text["from"] not in STARTS:
             raise invalid_parameter("from", f"must be one of {', '.join(STARTS)}")
         where = export_filter(text, None)
@@ -92,6 +90,8 @@ class Wish:
         conditions: dict[str, Any] = {
             name: value for name, value in self.values.items() if name in BulkFilter.model_fields
         }
+        if self.ids:
+            conditions.pop("state", None)  # who selects by hand means these exports, in whatever state they are now
         if self.action == "cancel" and conditions.get("phase") == OPEN:
             del conditions["phase"]  # the default of a cancellation
         conditions |= {"export_ids": list(self.ids)} if self.ids else {}
@@ -247,8 +247,8 @@ async def show_run(request: web.Request) -> web.Response:
 
 
 def _exports_url(run: BulkRun) -> str:
-    """Returns the list of the exports of a run. It has neither phase nor error, because the run changes both."""
-    given = run.filter.model_dump(mode="json", exclude={"phase", "error", "export_ids"}, exclude_none=True)
+    """Returns the list of the exports of a run. It has no phase, state or error, because the run changes them."""
+    given = run.filter.model_dump(mode="json", exclude={"phase", "state", "error", "export_ids"}, exclude_none=True)
     return address(EXPORTS_PATH, {"until": isoformat(run.created_at)} | given)
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ from export_producers.console.live import Parts, stream, stream_state
 from export_producers.console.pages.exports import PATH as EXPORTS_PATH
 from export_producers.console.pages.overview import STATS
 from export_producers.console.pages.overview_views import connection_rows, held, state_of
+from export_producers.console.request_form.catalog_names import NAMES
 from export_producers.console.views import Text, address, command, human_bytes, kind_key, said
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
@@ -139,7 +140,7 @@ async def live_list(request: web.Request) -> web.StreamResponse:
 
 async def _one(app: web.Application, name: str, allowed: frozenset[str] | None) -> dict[str, Any]:
     """Reads one connection, and returns what changes while its page is open. See `detail` for its round trips."""
-    found, now = await detail(app[CONTEXT], name, allowed), datetime.now(UTC)
+    found, now = await detail(app[CONTEXT], name, allowed), app[CONTEXT].now
     waiting = found.state.phases[Phase.QUEUED]
     return {
         "connection": found,
@@ -195,7 +196,7 @@ async def pause(request: web.Request) -> web.Response:
     form = await request.post()
     stated, reason = str(form.get("until", "")).strip(), str(form.get("reason", "")).strip()
     try:
-        end = until(stated, datetime.now(UTC)) if stated else None
+        end = until(stated, request.app[CONTEXT].now) if stated else None
     except ValueError:
         wrong = "must be a time from now (30m, 6h, 2d) or a date and time in the future (2026-11-22T03:00:00Z)"
         raise invalid_parameter("until", wrong) from None
@@ -218,6 +219,7 @@ async def catalog(request: web.Request) -> web.Response:
     name, given = request.match_info["connection"], query(request, "resource", "project", *CHOICES)
     resource, project = given.get("resource", ""), given.get("project", "").strip() or None
     items = await catalog_items(request, resource, project)
+    request.app[NAMES].add((name, resource, project), items)
     options = [] if project is None else ["--project", project]
     return page(
         request,

@@ -25,6 +25,7 @@ from export_producers.gateway.handlers.events import (
     one_event,
     test_sink,
 )
+from export_producers.gateway.handlers.overviews import overview_of_caller
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.languages import text
 from export_producers.moments import FORMS, since
@@ -78,7 +79,7 @@ async def show(request: web.Request) -> web.Response:
     given = query(request, *SHOWN, "done", "count", *CHOICES)
     wanted = {name: given[name] for name in SHOWN if given.get(name)}
     found = await event_page(request, wanted, PAGE_ROWS)
-    overview = await request.app[CONTEXT].overview.get()
+    overview = await overview_of_caller(request)
     state, sink = wanted.get("state", "pending"), wanted.get("sink")
     count = given.get("count", "")
     return page(
@@ -119,7 +120,7 @@ async def live(request: web.Request) -> web.StreamResponse:
 
     async def read() -> Parts:
         found = await event_page(request, wanted, PAGE_ROWS)
-        overview = await request.app[CONTEXT].overview.get()
+        overview = await overview_of_caller(request)
         shown = {"sinks": sink_rows(overview.sinks), "total": found.total, **form}
         return {**parts(language, "events", shown), **await events.parts(found.deliveries)}
 

@@ -1,7 +1,6 @@
 """The page Export, and what can be done there."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -11,9 +10,10 @@ from export_producers.console.frame import page, parts
 from export_producers.console.live import LIVE_PAGES, Parts, stream
 from export_producers.console.numbers import recent_overview
 from export_producers.console.pages.event_views import event_rows
-from export_producers.console.pages.export_views import copy_command, last_restart, transitions, usual_duration
+from export_producers.console.pages.export_views import copy_command, last_beginning, transitions, usual_duration
 from export_producers.console.pages.exports import PATH
 from export_producers.console.pages.slowness import slowed
+from export_producers.console.request_form.catalog_names import NAMES
 from export_producers.console.views import asked_for, command, json_lines, row, starts
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
@@ -41,7 +41,7 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
     Raises:
         ExportNotFoundError: The export does not exist.
     """
-    storage, now = request.app[CONTEXT].queue.storage, datetime.now(UTC)
+    storage, now = request.app[CONTEXT].queue.storage, request.app[CONTEXT].now
     details = (await request.app[LIVE_PAGES].details.get([export_id]))[export_id]
     if details is None:
         raise ExportNotFoundError(export_id)
@@ -50,7 +50,7 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
     deliveries = await read_deliveries(storage, export_id) if status.phase.terminal else []
     connection = None if overview is None else overview.connections.get(status.connection)
     return {
-        "row": row(status, now, slowed(status, connection, now)),
+        "row": row(status, now, slowed(status, connection, now), request.app[NAMES].of(status)),
         "export": status,
         # A step that is due and does not run waits for something else, which the reason names.
         "is_due_later": status.due_at is not None and status.due_at > now and not status.phase.terminal,
@@ -58,7 +58,7 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
         "entries": entries,
         "transitions": transitions(entries),
         "usual": usual_duration(status.eta, entries, now),
-        "again": last_restart(entries),
+        "again": last_beginning(entries),
         "deliveries": event_rows(deliveries),
     }
 

@@ -108,10 +108,16 @@ def _on_platform(entries: Entries, now: datetime) -> timedelta | None:
     return took if since is None else max(timedelta(0), now - since)
 
 
-def last_restart(entries: Entries) -> str | None:
-    """Returns the last note about files that a transfer has begun again; None if there is none."""
-    notes = (str(entry["note"]) for entry in reversed(entries) if entry["phase"] == Phase.TRANSFERRING)
-    return next((note for note in notes if note.startswith("restarted ")), None)
+def last_beginning(entries: Entries) -> tuple[str, str] | None:
+    """Returns how a transfer has begun last, after an interruption, and the note about it; None if it has not.
+
+    It is `resumed` if the upload has the parts of before, and `restarted` if the file begins from its first byte.
+    """
+    for entry in reversed(entries):
+        word, _, _ = str(entry["note"]).partition(" ")
+        if entry["phase"] == Phase.TRANSFERRING and word in {"restarted", "resumed"}:
+            return word, str(entry["note"])
+    return None
 
 
 def copy_command(uri: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from export_producers.console.live import LIVE_PAGES, Parts, stream
 from export_producers.console.numbers import OVERVIEW, phase_counts, recent_overview
 from export_producers.console.pages.live_rows import PAGE_ROWS, LiveRows, part_of
 from export_producers.console.pages.slowness import slowed
+from export_producers.console.request_form.catalog_names import NAMES, CatalogNames
 from export_producers.console.views import (
     SYMBOLS,
     Row,
@@ -106,7 +107,7 @@ async def show_list(request: web.Request) -> web.Response:
 
     Two round trips, three with a state, one for the login, and one in ten seconds for the overview of all pages.
     """
-    queue, now, wanted = request.app[CONTEXT].queue, datetime.now(UTC), Query.of(request)
+    queue, now, wanted = request.app[CONTEXT].queue, request.app[CONTEXT].now, Query.of(request)
     allowed = allowed_connections(request)
     try:
         found = await queue.page(limit=PAGE_ROWS, cursor=wanted.cursor, where=wanted.where(allowed))
@@ -118,7 +119,7 @@ async def show_list(request: web.Request) -> web.Response:
         request,
         "exports",
         title="exports.title",
-        rows=rows_of(found.statuses, request.get(OVERVIEW), now),
+        rows=rows_of(found.statuses, request.get(OVERVIEW), now, request.app[NAMES]),
         query=wanted,
         presets=presets(request[PRINCIPAL]),
         phases=[(phase, SYMBOLS[phase]) for phase in Phase],
@@ -143,15 +144,20 @@ async def show_list(request: web.Request) -> web.Response:
 
 async def live_list(request: web.Request) -> web.StreamResponse:
     """Follows one page of exports."""
-    queue, language, wanted = request.app[CONTEXT].queue, preferences_of(request).lang, Query.of(request)
+    context, language, wanted = request.app[CONTEXT], preferences_of(request).lang, Query.of(request)
     allowed, may_act = allowed_connections(request), request[VISITOR].may_act
 
     async def render(statuses: Sequence[Status]) -> Parts:
-        rows = rows_of(statuses, await recent_overview(request.app, allowed), datetime.now(UTC))
+        rows = rows_of(statuses, await recent_overview(request.app, allowed), context.now, request.app[NAMES])
         return {part_of(each.status): rendered(language, "row", each=each, may_act=may_act) for each in rows}
 
     rows = LiveRows(
-        queue, request.app[LIVE_PAGES].statuses, wanted.where(allowed), wanted.cursor, render=render, language=language
+        context.queue,
+        request.app[LIVE_PAGES].statuses,
+        wanted.where(allowed),
+        wanted.cursor,
+        render=render,
+        language=language,
     )
     return await stream(request, (wanted.live_url, language, may_act), rows.read, rows.update)
 
@@ -168,14 +174,14 @@ def presets(principal: Principal) -> list[tuple[str, Mapping[str, str]]]:
     ]
 
 
-def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime) -> list[Row]:
-    """Returns the rows of a list. Pure.
+def rows_of(statuses: Sequence[Status], overview: Overview | None, now: datetime, names: CatalogNames) -> list[Row]:
+    """Returns the rows of a list.
 
     Args:
         overview: None if it is not known what slows the exports.
     """
     connections = {} if overview is None else overview.connections
-    return [row(status, now, slowed(status, connections.get(status.connection), now)) for status in statuses]
+    return [row(each, now, slowed(each, connections.get(each.connection), now), names.of(each)) for each in statuses]
 
 
 def connections_of(overview: Overview | None, allowed: frozenset[str] | None) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from export_producers.console.charts import Chart, ended_by_hour
-from export_producers.console.views import Text, said
+from export_producers.console.views import Message, Text, said
 from export_producers.pauses import ConnectionPause
 from export_producers.reads.overview_document import Breaker, ConnectionOverview, Overview, WorkerOverview
 from export_producers.reads.stats_document import StatsHour
@@ -68,7 +68,7 @@ def _problems(overview: Overview) -> Iterator[Text]:
     failed = sum(connection.last_hour.failed for connection in overview.connections.values())
     if failed:
         yield said("overview.failed", count=failed)
-    if offered := sum(queue.aside for queue in overview.queue.values()):
+    if offered := sum(queue.aside or 0 for queue in overview.queue.values()):
         yield said("overview.offered", count=offered)
     if len(found := versions(overview.workers)) > 1:
         yield said("overview.versions", versions=", ".join(f"{version}: {count}" for version, count in found))
@@ -82,7 +82,7 @@ def _unusable(overview: Overview) -> Iterator[Text]:
     reasons = {name: why for worker in overview.workers for name, why in worker.store_problems.items()}
     for name, reason in sorted(reasons.items()):
         count = sum(name in worker.store_problems for worker in overview.workers)
-        yield said("overview.store", name=name, count=count, reason=reason)
+        yield said("overview.store", name=name, count=count, reason=Message(reason))
 
 
 def _failing(overview: Overview) -> Iterator[Text]:
@@ -98,7 +98,8 @@ def _undelivered(overview: Overview) -> Iterator[Text]:
     """Yields what did not arrive: events at sinks, and messages at triggers."""
     for name, sink in overview.sinks.items():
         if sink.refused_since is not None:
-            yield said("overview.refused", name=name, age=overview.now - sink.refused_since, pending=sink.pending)
+            key = "overview.refuses" if sink.pending is None else "overview.refused"
+            yield said(key, name=name, age=overview.now - sink.refused_since, pending=sink.pending)
         if sink.given_up:
             yield said("overview.given_up", name=name, count=sink.given_up)
     for name, trigger in overview.triggers.items():

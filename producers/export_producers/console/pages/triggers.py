@@ -16,7 +16,7 @@ from export_producers.console.views import address, command
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
-from export_producers.gateway.context import CONTEXT, query
+from export_producers.gateway.context import query
 from export_producers.gateway.handlers.dead_letters import (
     UNUSABLE,
     configured_triggers,
@@ -24,6 +24,7 @@ from export_producers.gateway.handlers.dead_letters import (
     enqueue_again,
     remove,
 )
+from export_producers.gateway.handlers.overviews import overview_of_caller
 from export_producers.gateway.problems import ProblemError
 from export_producers.reads.overview_document import TriggerOverview
 from export_producers.requesters import of_trigger
@@ -174,7 +175,7 @@ async def _configured(request: web.Request) -> Mapping[str, ConfiguredTrigger]:
 
 
 async def _rows(request: web.Request, configured: Mapping[str, ConfiguredTrigger]) -> list[TriggerRow]:
-    overview = await request.app[CONTEXT].overview.get()
+    overview = await overview_of_caller(request)
     return trigger_rows(overview.triggers, configured, allowed_connections(request))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -15,7 +15,8 @@ from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.overviews import read_fleet
-from export_producers.reads.workers import Fleet, WorkerState
+from export_producers.reads.overview_document import WorkerState
+from export_producers.reads.workers import Fleet
 from export_worker.contract.worker_record import RunningStep
 
 SHOWN_SILENCE = timedelta(seconds=5)
@@ -60,7 +61,7 @@ async def _state(app: web.Application, allowed: frozenset[str] | None) -> dict[s
     fleet = await read_fleet(app[CONTEXT], allowed)
     return {
         "fleet": fleet,
-        "workers": worker_rows(fleet, datetime.now(UTC)),
+        "workers": worker_rows(fleet, fleet.now),
         "versions": versions(fleet.workers),
         "oldest": {role: timedelta(seconds=each.oldest_due_age_s) for role, each in fleet.queue.items()},
     }

@@ -1,13 +1,11 @@
 """The descriptions of the JSON Schema of requests, as the page shows them. Pure."""
 
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 from export_producers.choices import Language
+from export_producers.languages.messages import translated
 
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -25,17 +23,7 @@ class Description:
     is_foreign: bool = False
 
 
-@cache
-def translations() -> Mapping[str, str]:
-    """Returns the Chinese descriptions by the English ones."""
-    source = (files("export_producers.languages") / "schema_zh.toml").read_text(encoding="utf-8")
-    found: Mapping[str, str] = tomllib.loads(source)["zh"]
-    return found
-
-
 def described(language: Language, english: str) -> Description:
     """Returns a description of the schema in a language, if it has been translated."""
-    if language == "en":
-        return Description(_CODE.split(english))
-    translated = translations().get(english)
-    return Description(_CODE.split(translated or english), is_foreign=translated is None)
+    found = translated(language, english)
+    return Description(_CODE.split(found), is_foreign=language != "en" and found == english)

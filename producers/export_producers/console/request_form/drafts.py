@@ -9,7 +9,7 @@ from typing import Any
 
 from export_producers.console.request_form.forms import Field, cleaned, fields_of, request_of, texts_of
 from export_producers.console.request_form.picks import Found, Pick, pick_of
-from export_worker.contract.kind_names import PLATFORM_OF_KIND
+from export_worker.contract.kind_names import PLATFORM_OF_KIND, recipe_kinds
 from export_worker.contract.kinds import other_kinds
 from export_worker.contract.printable import dumps
 from export_worker.errors import FieldProblem
@@ -28,6 +28,7 @@ def new_key() -> str:
 def kinds_of(platform: str) -> list[str]:
     """Returns the kinds of export that a platform offers."""
     platforms = PLATFORM_OF_KIND | {kind: model.platform for kind, model in other_kinds().items()}
+    platforms |= {kind: source.platforms()[kind] for kind, source in recipe_kinds().items()}
     return [kind for kind, offered_by in platforms.items() if offered_by == platform]
 
 

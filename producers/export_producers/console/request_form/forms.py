@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from export_worker.contract.printable import clean, dumps
-from export_worker.contract.request import ExportRequest, kind_models
+from export_worker.contract.request import ExportRequest, kind_model
 
 Json = Mapping[str, Any]
 Scalar = Literal["text", "integer", "number", "choice"]
@@ -54,18 +56,35 @@ class Field:
         return ".".join(self.path)
 
 
-@cache
 def fields_of(kind: str) -> tuple[Field, ...]:
     """Returns the fields of a request for a kind: those of the kind, then those of every request."""
-    export, request = kind_models()[kind].model_json_schema(), ExportRequest.model_json_schema()
+    export = _schema_of(_model_of(kind))
     ours = _object_fields(export, export.get("$defs", {}), ("export",), leaves_out=("kind",))
-    return (*ours, *_object_fields(request, request.get("$defs", {}), (), leaves_out=OWN_STEPS))
+    return (*ours, *_fields_of_every_request())
+
+
+def about_kind(kind: str) -> str:
+    """Returns the description of a kind."""
+    return str(_schema_of(_model_of(kind)).get("description", ""))
+
+
+def _model_of(kind: str) -> type[BaseModel]:
+    """Returns the model of a kind. Raises KeyError for a kind that is not known."""
+    model = kind_model(kind)
+    if model is None:
+        raise KeyError(kind)
+    return model
+
+
+@lru_cache(maxsize=256)
+def _schema_of(model: type[BaseModel]) -> Json:
+    return model.model_json_schema()
 
 
 @cache
-def about_kind(kind: str) -> str:
-    """Returns the description of a kind."""
-    return str(kind_models()[kind].model_json_schema().get("description", ""))
+def _fields_of_every_request() -> tuple[Field, ...]:
+    request = ExportRequest.model_json_schema()
+    return tuple(_object_fields(request, request.get("$defs", {}), (), leaves_out=OWN_STEPS))
 
 
 def _object_fields(

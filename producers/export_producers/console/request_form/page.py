@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from aiohttp import web
 
 from export_producers.console.frame import page
+from export_producers.console.request_form.catalog_names import NAMES
 from export_producers.console.request_form.drafts import (
     Draft,
     Problems,
@@ -207,9 +208,11 @@ async def _find(request: web.Request, draft: Draft, name: str, searched: str) ->
     try:
         async with asyncio.timeout(PLATFORM_TIMEOUT_S):
             with request.app[CONTEXT].ask_platform(request[PRINCIPAL]):
-                items = await call(draft.connection, resource, pick.listed_project(draft.texts))
+                project = pick.listed_project(draft.texts)
+                items = await call(draft.connection, resource, project)
     except Exception as error:  # noqa: BLE001 - the page shows it in words; the log gets the details
         return Outcome(found={name: Found(searched, problem=_detail(error))}, focused=name)
+    request.app[NAMES].add((draft.connection, resource, project), items)
     # A catalog can have many thousand items.
     return Outcome(found={name: await asyncio.to_thread(search, items, pick.column, searched)}, focused=name)
 

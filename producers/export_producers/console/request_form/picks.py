@@ -131,8 +131,13 @@ def _option(item: Mapping[str, Any], column: str) -> Option | None:
     value = item.get(column)
     if isinstance(value, bool) or not isinstance(value, str | int) or not 0 < len(str(value)) <= VALUE_MAX_CHARS:
         return None
+    return Option(str(value), label_of(item))
+
+
+def label_of(item: Mapping[str, Any]) -> str:
+    """Returns what people know an item by; empty if it has no name."""
     label = _names(item).partition("\n")[0]
-    return Option(str(value), label if len(label) <= LABEL_MAX_CHARS else f"{label[:LABEL_MAX_CHARS]}…")
+    return label if len(label) <= LABEL_MAX_CHARS else f"{label[:LABEL_MAX_CHARS]}…"
 
 
 def _names(item: Mapping[str, Any]) -> str:

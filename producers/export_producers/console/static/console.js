@@ -12,10 +12,13 @@ function showTimes(within) {
   }
 }
 
+// How much later the clock of this browser is than that of the gateway, of which all times are.
+const ahead = Date.now() - new Date(document.querySelector("#made time")?.dateTime ?? Date.now());
+
 // Counts down to the times that elements have in data-due.
 function showDue() {
   for (const element of document.querySelectorAll("[data-due]")) {
-    const seconds = Math.max(0, Math.round((new Date(element.dataset.due) - Date.now()) / 1000));
+    const seconds = Math.max(0, Math.round((new Date(element.dataset.due) - Date.now() + ahead) / 1000));
     element.textContent = seconds ? element.dataset.text.replace("{seconds}", seconds) : "";
   }
 }
@@ -36,10 +39,8 @@ document.addEventListener("click", (event) => {
 
 const main = document.getElementById("main");
 const state = document.getElementById("live");
-let source = null;
-let paused = false;
-let condition = "old";
-let asOf = Date.now();
+let source = null, paused = false;
+let condition = "old", asOf = Date.now();
 
 // Says how old the page is. A live one is of now, as long as its stream sends something.
 function showAge(name = condition, at = asOf) {
@@ -128,8 +129,7 @@ function leave() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) leave();
-  else follow();
+  document.hidden ? leave() : follow();
   if (!paused) showAge("old");
 });
 addEventListener("pagehide", leave);

@@ -15,7 +15,7 @@ from export_producers.console.visitors.preferences import preferences_of
 from export_producers.console.visitors.sessions import ID_BYTES, Sessions, form_token, owner_of
 from export_producers.gateway.callers.access import SAFE_METHODS, check_rate
 from export_producers.gateway.callers.origins import is_loaded_by_other_site, is_local, is_of_own_site
-from export_producers.gateway.callers.principals import PRINCIPAL, Principal, Role, forbidden
+from export_producers.gateway.callers.principals import PRINCIPAL, Principal, forbidden
 from export_producers.gateway.calls import PAGES
 from export_producers.gateway.context import BODY_TIMEOUT_S, CONTEXT
 from export_producers.gateway.problems import ProblemError
@@ -87,7 +87,7 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
     if request.path.startswith(STATIC_PATH):
         return await handler(request)
     visitor = await _visitor(request)
-    if visitor is not None and visitor.principal.role is Role.SERVICE:
+    if visitor is not None and not visitor.principal.has_console:
         if request.path != LOGIN_PATH:
             raise forbidden(text(preferences_of(request).lang, "login.service"))
         visitor = None  # who may log in with another key

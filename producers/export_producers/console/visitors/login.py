@@ -15,7 +15,6 @@ from export_producers.console.visitors.access import (
     set_cookie,
 )
 from export_producers.console.visitors.preferences import preferences_of
-from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.context import CONTEXT
 
 HOME = "/console/"
@@ -49,7 +48,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         return _form(request, target, status=401, wrong="login.wrong")
     if cookie_name(request) == SECURE_COOKIE and request.headers.get("Origin", "").startswith("http://"):
         return _form(request, target, status=400, wrong="login.insecure")
-    if owner.role is Role.SERVICE:
+    if not owner.has_console:
         return _form(request, target, status=403, wrong="login.service")
     session_id = await request.app[SESSIONS].open(key, owner, preferences_of(request).lang)
     _log.info("console.login", caller=owner.name)

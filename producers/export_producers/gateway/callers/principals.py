@@ -34,12 +34,19 @@ class Principal:
     Args:
         name: The name of the key, or of the user.
         connections: The connections that the caller may see and use; None for all.
+        is_viewer: Whether the caller is a viewer beside its role, by another group.
     """
 
     name: str
     role: Role
     connections: frozenset[str] | None = None
     kind: CallerKind = "key"
+    is_viewer: bool = False
+
+    @property
+    def has_console(self) -> bool:
+        """Whether the caller may use the console. The role `service` alone is for programs."""
+        return self.role is not Role.SERVICE or self.is_viewer
 
     @property
     def id(self) -> str:

@@ -22,7 +22,7 @@ class ProxyOptions:
         user_header: The header with the name of the user.
         groups_header: The header with the groups of the user, separated by commas.
         trusted: The addresses of the proxy. From other addresses, the headers are ignored.
-        roles: The role of each group, with `*` for all users. A user has the highest of the roles.
+        roles: The role of each group, with `*` for all users. A user may do what any of the roles may do.
     """
 
     user_header: str
@@ -60,13 +60,16 @@ class ProxyOptions:
         names, groups = headers.getall(self.user_header, []), headers.getall(self.groups_header, [])
         if len(names) != 1 or len(groups) > 1 or not is_user_name(names[0].strip()):
             return None
-        role = self._role("".join(groups))
-        return None if role is None else Principal(names[0].strip(), role, kind="person")
+        roles = self._roles("".join(groups))
+        if not roles:
+            return None
+        # The highest role may do in `/v1` what the others may do. Only the console is not in each role.
+        highest = max(roles, key=list(Role).index)
+        return Principal(names[0].strip(), highest, kind="person", is_viewer=Role.VIEWER in roles)
 
-    def _role(self, line: str) -> Role | None:
+    def _roles(self, line: str) -> set[Role]:
         groups = {group.strip() for group in line.split(",")} | {EVERY_GROUP}
-        found = [role for group, role in self.roles.items() if group in groups]
-        return max(found, key=list(Role).index, default=None)
+        return {role for group, role in self.roles.items() if group in groups}
 
 
 def is_user_name(name: str) -> bool:

@@ -11,7 +11,7 @@ import structlog
 
 from export_producers.bulk.acting import Acting
 from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun, Progress
-from export_producers.bulk.orders import BulkOrder, code_of, pieces
+from export_producers.bulk.orders import BulkOrder, code_of, pieces, still_in_state
 from export_producers.bulk.runs import Bulks, ClaimedRun
 from export_producers.queue import Queue
 from export_worker.contract.status import Status
@@ -168,7 +168,8 @@ class _Run:
         if not await self._wait_for_turn(len(statuses)):
             return False
         if not self._stop.is_set():
-            acting = asyncio.create_task(self._acting.act(self._order, statuses))
+            matching = await still_in_state(self._queue, self._order, statuses)
+            acting = asyncio.create_task(self._acting.act(self._order, matching))
             try:
                 await asyncio.shield(acting)
             finally:

@@ -15,7 +15,7 @@ from export_producers.triggers.dead_letter_retry import try_again
 from export_producers.triggers.message import UnusableMessageError
 from export_worker.contract.names import unknown_name
 from export_worker.contract.status import Accepted
-from export_worker.errors import ErrorCode
+from export_worker.errors import ConfigError, ErrorCode
 
 DEAD = "/v1/triggers/{trigger}/dead"
 UNUSABLE = "unusable_message"
@@ -113,6 +113,16 @@ async def configured_triggers(request: web.Request) -> dict[str, ConfiguredTrigg
     """Returns the triggers of the configuration; none if this gateway has no configuration."""
     triggers = request.app[CONTEXT].installation.triggers
     return {} if triggers is None else dict(await triggers())
+
+
+async def visible_triggers(request: web.Request) -> set[str]:
+    """Returns the configured triggers whose messages concern only a connection of the caller."""
+    principal = request[PRINCIPAL]
+    try:
+        configured = await configured_triggers(request)
+    except ConfigError:  # which an operator is editing now
+        return set()
+    return {name for name, each in configured.items() if each.connection and principal.may_use(each.connection)}
 
 
 async def _check_connections(request: web.Request, trigger: str) -> None:

@@ -48,7 +48,7 @@ async def enqueue(request: web.Request) -> web.Response:
         accepted = await accept(request, await _offered(request, key))
     headers = location(accepted.export_id) | {"Retry-After": "1"}
     if accepted.deduplicated:
-        headers |= retry_after(await context.queue.status(accepted.export_id))
+        headers |= retry_after(await context.queue.status(accepted.export_id), context.now)
     return json_response(accepted, status=202, headers=headers)
 
 
@@ -147,7 +147,7 @@ async def status(request: web.Request) -> web.Response:
     query(request)
     queue = request.app[CONTEXT].queue
     found = await with_eta(queue.storage, await queue.status(request.match_info["export_id"]))
-    return json_response(found, headers=retry_after(found))
+    return json_response(found, headers=retry_after(found, request.app[CONTEXT].now))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -167,7 +167,7 @@ async def retry(request: web.Request) -> web.Response:
         restarted = await context.queue.retry(export_id, start)
     except InvalidRequestError as error:
         raise ProblemError(409, "not_ended", str(error)) from None
-    return json_response(restarted, status=202, headers=location(export_id) | retry_after(restarted))
+    return json_response(restarted, status=202, headers=location(export_id) | retry_after(restarted, context.now))
 
 
 async def _start(request: web.Request) -> Start | None:

@@ -7,8 +7,10 @@ from aiohttp import web
 
 from export_producers.gateway.callers.principals import allowed_connections, require
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response, query
+from export_producers.gateway.handlers.dead_letters import visible_triggers
 from export_producers.gateway.handlers.filters import moment_of
 from export_producers.gateway.problems import invalid_parameter
+from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import DAYS_MAX, empty_hours, summed, too_long
 from export_producers.reads.stats_document import Stats
 from export_producers.reads.workers import Fleet, fleet_of
@@ -21,8 +23,13 @@ STATS_PERIOD = timedelta(days=1)
 async def overview(request: web.Request) -> web.Response:
     """Returns the state of everything. Redis is read once a second at most."""
     query(request)
+    return json_response(await overview_of_caller(request))
+
+
+async def overview_of_caller(request: web.Request) -> Overview:
+    """Returns the overview as the caller sees it."""
     state, allowed = await request.app[CONTEXT].overview.get(), allowed_connections(request)
-    return json_response(state if allowed is None else state.of_connections(allowed))
+    return state if allowed is None else state.of_connections(allowed, await visible_triggers(request))
 
 
 async def workers(request: web.Request) -> web.Response:
@@ -33,8 +40,10 @@ async def workers(request: web.Request) -> web.Response:
 
 async def read_fleet(context: GatewayContext, allowed: frozenset[str] | None) -> Fleet:
     """Returns the workers and the queue as a caller sees them who may see only these connections; None for all."""
-    overview, found = await context.overview.get(), await context.workers.get()
-    return fleet_of(overview, found if allowed is None else [worker.of_connections(allowed) for worker in found])
+    state, found = await context.overview.get(), await context.workers.get()
+    if allowed is None:
+        return fleet_of(state, found)
+    return fleet_of(state.of_connections(allowed), [worker.of_connections(allowed) for worker in found])
 
 
 async def stats(request: web.Request) -> web.Response:

@@ -13,10 +13,10 @@ from export_worker.contract.request import ThinkingdataClusterUsers
 from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError, PlatformMalformedError, PlatformRefusedError
 from export_worker.lifecycle.observations import RemoteFile
-from export_worker.platforms.http.auth import KNOWN_TOKENS, ClientCredentialsAuth
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.codings import CODINGS_MAX
 from export_worker.platforms.http.listings import LISTING_TOTAL_MAX_BYTES, PAGES_MAX
+from export_worker.platforms.http.oauth import KNOWN_TOKENS, ClientCredentialsAuth
 from support.drivers import downloader, growingio_rest_driver, sensorsdata_driver, thinkingdata_driver
 from support.scripted_server import ScriptedServer, Seen, json_replied, raw_server
 

@@ -260,3 +260,27 @@ async def test_one_caller_cannot_use_up_the_runs_of_the_others(
 async def test_unknown_run_is_not_found(gateway: GatewaySite) -> None:
     assert (await gateway.call("GET", f"/v1/bulk/{'0' * 32}")).status == 404
     assert (await gateway.call("POST", f"/v1/bulk/{'0' * 32}/stop")).status == 404
+
+
+async def test_cancel_of_what_waits_leaves_out_what_has_its_slot(gateway: GatewaySite) -> None:
+    site = gateway.site
+    waiting, also, running = [await site.enqueue() for _ in range(3)]
+    places = {site.keys.job_id(each, 0): 1 for each in (waiting, also)}
+    await site.redis.zadd(site.keys.parked("gio"), places)
+    order = {"action": "cancel", "filter": {"state": "waiting"}}
+    dry = (await gateway.call("POST", "/v1/bulk", order | {"dry_run": True})).json
+    assert {each["export_id"] for each in dry["sample"]} == {waiting, also}
+    run = (await gateway.call("POST", "/v1/bulk", order | {"per_second": 0.5})).json
+    await until_done(gateway, run["bulk_id"], 1)
+    # The second one is selected, and has its slot before its turn comes.
+    await site.redis.delete(site.keys.parked("gio"))
+    ended = await until_state(gateway, run["bulk_id"], "done")
+    assert (ended["done"], ended["skipped"], ended["filter"]["state"]) == (1, 1, "waiting")
+    cancelled = [each for each in (waiting, also, running) if "cancel" in await site.record(each)]
+    assert len(cancelled) == 1
+    assert cancelled[0] != running
+
+
+async def test_retry_of_a_state_is_refused(gateway: GatewaySite) -> None:
+    answer = await gateway.call("POST", "/v1/bulk", {"action": "retry", "filter": {"state": "slow"}})
+    assert (answer.status, answer.json["errors"][0]["field"]) == (422, "filter.state")

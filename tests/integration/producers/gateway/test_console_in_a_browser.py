@@ -10,14 +10,16 @@ from arq.connections import ArqRedis
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import title_is
 from selenium.webdriver.support.wait import WebDriverWait
 
+from export_producers.console import live
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.status import Phase
 from export_worker.errors import PlatformNotFoundError
 from support import browser, secret_canaries
-from support.console_browser import WAIT_S, click, drive, press, shown
+from support.console_browser import WAIT_S, click, drive, press, shown, waiting
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_site import UNAVAILABLE
 
@@ -154,6 +156,26 @@ async def test_open_pages_follow_their_exports(console: GatewaySite, driver: Chr
         assert export_id in str(driver.switch_to.active_element.get_attribute("href"))
         asyncio.run_coroutine_threadsafe(console.enqueue(), loop).result()
         shown(driver, "#new", "Show 1 new exports")
+
+    await drive(journey)
+
+
+async def test_title_of_an_open_page_has_its_number_and_a_silent_page_its_age(
+    console: GatewaySite, driver: Chrome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "ALIVE_S", 3600.0)
+    await console.enqueue()
+    loop = asyncio.get_running_loop()
+
+    def journey() -> None:
+        driver.get(f"{console.url}/console/failures")
+        assert driver.title == "Failures · export-worker"
+        shown(driver, "#live", "live")
+        asyncio.run_coroutine_threadsafe(fail_the_only_one(console), loop).result()
+        console.now_s[0] += 60  # so that shared reads are old
+        waiting(driver).until(title_is("(1) Failures · export-worker"))
+        # Nothing else changes. Without a sign of life, the page must not claim to be of now.
+        shown(driver, "#live.old", "old")
 
     await drive(journey)
 

@@ -89,9 +89,11 @@ async def test_page_has_workers_with_their_steps_and_the_queue(console: GatewayS
     assert "gio: " not in limited
     assert "正在执行" in limited
     fleet = (await console.call("GET", "/v1/workers", headers={"Authorization": "Bearer secret-of-ta"})).json
-    assert [(each["id"], each["leases_lost"]) for each in fleet["workers"]] == [("w2", None), ("w1", 7)]
+    assert [(each["id"], each["leases_lost"]) for each in fleet["workers"]] == [("w2", None), ("w1", None)]
+    assert fleet["workers"][1]["steps"] == {"control": 0, "transfer": 1}
     assert ID not in json.dumps(fleet)
-    assert fleet["queue"]["control"]["waiting"] == 2
+    assert fleet["queue"]["control"]["waiting"] == 0, "both that wait are of another connection"
+    assert fleet["queue"]["control"]["due"] is None
 
 
 async def test_visitors_of_one_second_share_the_reads(console: GatewaySite, redis_url: str) -> None:

@@ -91,6 +91,17 @@ async def test_bulk_run_of_another_version_stays_free_for_a_gateway_of_that_vers
     assert {name.decode(): value.decode() for name, value in left.items()} == stored
 
 
+async def test_page_of_the_only_damaged_record_states_its_own_error(console: GatewaySite) -> None:
+    world, site = await fill(console.site, "text"), console.site
+    await site.redis.hset(site.keys.bulk(world.bulk_id), "order", GARBAGE)
+    await site.redis.set(site.keys.event(world.event_id), GARBAGE)
+    for path in (f"bulk/{world.bulk_id}", f"events/{world.event_id}"):
+        answer = await console.call("GET", f"/v1/{path}")
+        assert (answer.status, answer.json["code"]) == (502, "unreadable_record")
+        page = await console.call("GET", f"/console/{path}")
+        assert (page.status, b"unreadable_record" in page.body) == (502, True)
+
+
 def test_damaged_duration_is_left_out() -> None:
     """A worker reads the durations of a kind with each claim."""
     assert in_seconds([b"1500", b"", GARBAGE, b"-1", b"9" * 400, "2000", 62_000]) == [1.5, 2.0, 62.0]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.events import sink_tests
+from export_producers.events import listing, sink_tests
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.event import SinkTestEvent
@@ -243,7 +243,7 @@ async def test_test_event_without_a_worker_says_where_its_result_will_be(
 
 
 async def test_key_of_some_connections_uses_the_events_of_their_exports(
-    arq_redis: ArqRedis, redis_url: str, namespace: str
+    arq_redis: ArqRedis, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = tuple(
         NamedKey(name, f"secret-of-{name}", Role.OPERATOR, None if name == "all" else frozenset({name}))
@@ -265,6 +265,17 @@ async def test_key_of_some_connections_uses_the_events_of_their_exports(
         assert (first["total"], [each["event_id"] for each in first["deliveries"]]) == (None, events["gio"][:1])
         seen = await pages(gateway, "/v1/events?limit=1", **by["gio"])
         assert {each["event_id"] for each in seen} == set(events["gio"])
+        # Each page ends at an event that the key may not see. All are of the same time.
+        monkeypatch.setattr(listing, "READ_MAX", 1)
+        await site.redis.zadd(site.keys.outbox("stream"), dict.fromkeys(events["gio"] + events["ta"], site.now_ms))
+        seen, path, cursors = [], "/v1/events?limit=1", ""
+        while path:
+            answer = await gateway.call("GET", path, **by["gio"])
+            seen += answer.json["deliveries"]
+            cursors += answer.json["next_cursor"] or ""
+            path = answer.headers.get("Link", "")[1:].partition(">")[0]
+        assert [each["event_id"] for each in seen] == sorted(events["gio"])
+        assert [each for each in events["ta"] if each.partition(".")[0] in cursors] == []
         own, other = events["gio"][0], events["ta"][0]
         for method, path in (("GET", ""), ("POST", "/deliver")):
             assert (await gateway.call(method, f"/v1/events/{own}{path}", **by["gio"])).status in {200, 202}

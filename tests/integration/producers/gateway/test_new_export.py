@@ -421,3 +421,23 @@ async def test_empty_page_offers_the_first_export(console: GatewaySite, path: st
 
 def test_documents_name_the_page() -> None:
     assert "/console/new" in (ROOT / "producers" / "README.md").read_text(encoding="utf-8")
+
+
+async def test_list_has_the_names_of_a_catalog_that_was_read_and_asks_no_platform(
+    console: GatewaySite, platform: Platform
+) -> None:
+    platform.items = [{"id": "qgQMXnD3", "name": f"分群4{HOSTILE}"}, {"id": "other", "name": "not asked for"}]
+    export = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
+    export_id = await console.enqueue(export=export)
+    paths = ("/console/exports", f"/console/exports/{export_id}")
+    for path in paths:
+        assert "分群4" not in (await console.call("GET", path)).body.decode()
+    other = "/console/connections/rest/catalog?resource=segments&project=WlGk4Daj"
+    own = "/console/connections/gio/catalog?resource=segments&project=WlGk4Daj"
+    for catalog, is_known in ((other, False), (own, True)):
+        assert (await console.call("GET", catalog)).status == 200
+        asked = len(platform.asked)
+        for path in paths:
+            page = (await console.call("GET", path)).body.decode()
+            assert ("分群4&lt;script&gt;" in page, "\u202e" in page) == (is_known, False)
+        assert len(platform.asked) == asked

@@ -32,7 +32,7 @@ PROXY = ProxyOptions(
     user_header="X-Forwarded-User",
     groups_header="X-Forwarded-Groups",
     trusted=(ip_network("127.0.0.0/8"),),
-    roles={"sre": Role.OPERATOR, "data": Role.VIEWER},
+    roles={"sre": Role.OPERATOR, "data": Role.VIEWER, "jobs": Role.SERVICE},
 )
 
 
@@ -388,6 +388,19 @@ async def test_proxy_names_the_user_and_the_groups(gateway: GatewaySite) -> None
         {"X-Forwarded-User": "", "X-Forwarded-Groups": "sre"},
     ):
         assert (await gateway.call("GET", "/v1/me", headers=headers)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("groups", "pages", "enqueues"),
+    [("data", 200, False), ("jobs", 403, True), ("data, jobs", 200, True), ("jobs, sre", 200, True)],
+)
+async def test_user_of_several_groups_may_do_what_each_of_them_may_do(
+    gateway: GatewaySite, groups: str, pages: int, enqueues: bool
+) -> None:
+    person = {"headers": {"X-Forwarded-User": "ann", "X-Forwarded-Groups": groups}}
+    page = await gateway.call("GET", "/console/", **person)
+    assert (page.status, b"/console/new" in page.body) == (pages, pages == 200 and enqueues)
+    assert (await gateway.call("POST", "/v1/exports", REQUEST, **person)).status == (202 if enqueues else 403)
 
 
 async def test_two_names_of_a_user_or_two_lists_of_groups_are_refused(gateway: GatewaySite) -> None:

@@ -16,9 +16,10 @@ from export_producers.pauses import Pauses
 from export_producers.reads.overview import EVENTS_MAX
 from export_producers.reads.overview_document import Breaker, Ended, Overview, RedisOverview
 from export_worker.contract.status import Eta
-from export_worker.contract.worker_record import WorkerRecord
+from export_worker.contract.worker_record import RunningStep, WorkerRecord
 from export_worker.redis.claims import ConnectionLimits
 from export_worker.redis.outbox import Outbox, Taken
+from support.console_world import TRIGGER, fill
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
 from support.redis_monitor import commands_during
@@ -295,6 +296,29 @@ async def test_overview_of_some_connections_has_only_their_numbers(two_connectio
     assert list(seen.connections) == ["gio"]
     assert {phase.value: count for phase, count in seen.phases.items() if count} == {"queued": 1}
     assert list(seen.sinks) == ["stream"]
+
+
+async def test_overview_of_some_connections_counts_nothing_of_others(two_connections: QueueSite) -> None:
+    site = two_connections
+    world = await fill(site, "text")
+    steps = [RunningStep(export_id=f"{name}-1", connection=name, role="control") for name in ("gio", "ta", "ta")]
+    record = WorkerRecord.model_validate_json(await site.redis.get(site.keys.worker("w1")))
+    running = record.model_copy(update={"running": {"control": 3, "transfer": 0}, "exports": steps})
+    await site.redis.set(site.keys.worker("w1"), running.model_dump_json())
+    every = await read(site)
+    seen = every.of_connections(frozenset({"gio"}), {TRIGGER})
+    assert [each.steps for each in (*every.workers, *seen.workers)] == [
+        {"control": 3, "transfer": 0},
+        {"control": 1, "transfer": 0},
+    ]
+    assert {each.due for each in every.queue.values()} != {None}
+    assert {(each.due, each.aside) for each in seen.queue.values()} == {(None, None)}
+    assert {(each.pending, each.given_up) for each in seen.sinks.values()} == {(None, None)}
+    assert [every.triggers[TRIGGER].dead_letters, seen.triggers[TRIGGER].dead_letters] == [2, 2]
+    assert every.of_connections(frozenset({"gio"})).triggers[TRIGGER].dead_letters is None
+    assert (every.redis.memory is None, seen.redis.memory) == (False, None)
+    assert world.event_id not in seen.model_dump_json()
+    assert '"exports"' not in seen.model_dump_json()
 
 
 async def test_refusals_are_searched_in_a_bounded_number_of_events(queue_site: QueueSite) -> None:

@@ -18,12 +18,12 @@ from export_worker.errors import (
 )
 from export_worker.platforms.http.auth import (
     AuthScheme,
-    ClientCredentialsAuth,
     StaticAuth,
     authorization,
     check_header_value,
 )
 from export_worker.platforms.http.client import Call, HttpClient
+from export_worker.platforms.http.oauth import ClientCredentialsAuth
 from support.scripted_server import CANARY, Reply, ScriptedServer, Seen, json_replied, replied
 
 TOKEN_PATH = "/accounts/oauth/access_token"

@@ -25,7 +25,8 @@ from export_worker.errors import (
 )
 from export_worker.platforms.http import client as http
 from export_worker.platforms.http.auth import StaticAuth, authorization
-from export_worker.platforms.http.client import Call, Credential, HttpClient
+from export_worker.platforms.http.client import Call, HttpClient
+from export_worker.platforms.http.outgoing import Credential
 from export_worker.platforms.http.responses import RETRY_AFTER_MAX_S, one_line, retry_after_s
 from export_worker.platforms.http.urls import with_query
 from support.scripted_server import CANARY, ScriptedServer, Seen, echoed, json_replied, raw_server, redirected, replied

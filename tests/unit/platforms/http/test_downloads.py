@@ -24,8 +24,8 @@ from export_worker.errors import (
     StepError,
 )
 from export_worker.platforms.base import Download
-from export_worker.platforms.http.client import Credential
 from export_worker.platforms.http.downloads import REDIRECTS_MAX
+from export_worker.platforms.http.outgoing import Credential
 from support.drivers import downloader
 from support.scripted_server import CANARY, ScriptedServer, Seen, echoed, json_replied, raw_server, redirected, replied
 

@@ -1,9 +1,11 @@
 """Which failures of a call that starts work leave unclear whether the platform has received it."""
 
+import asyncio
 import gzip
 import json
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ import pytest
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformError, StepError
 from export_worker.platforms.http import client as http
-from export_worker.platforms.http.auth import ClientCredentialsAuth, StaticAuth, authorization
+from export_worker.platforms.http.auth import StaticAuth, authorization
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.graphql import Document, GraphQL
+from export_worker.platforms.http.oauth import ClientCredentialsAuth
 from export_worker.step_context import checking_submits
 from support.certificates import certificate
 from support.misbehaving_server import answering
@@ -192,3 +195,19 @@ async def test_graphql_response_shows_whether_work_may_have_started(envelope: ob
             await graphql.execute(DOCUMENT, {})
         await client.close()
     assert caught.value.unclear is unclear
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
+async def test_submit_is_sent_once_when_its_connection_breaks(method: str) -> None:
+    received: list[bytes] = []
+
+    async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(drop, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        error = await failure(f"http://127.0.0.1:{port}", replace(SUBMIT, method=method))
+    assert error.unclear
+    assert received == [f"{method} /submit HTTP/1.1\r\n".encode()]

@@ -8,7 +8,8 @@ import pytest
 
 from export_worker.credentials import Redactor
 from export_worker.errors import AuthFailedError, InvalidRequestError, PlatformUnavailableError, TransformError
-from export_worker.platforms.http.client import ANONYMOUS, Call, Credential, HttpClient
+from export_worker.platforms.http.client import ANONYMOUS, Call, HttpClient
+from export_worker.platforms.http.outgoing import Credential
 from support.scripted_server import ScriptedServer, json_replied
 
 

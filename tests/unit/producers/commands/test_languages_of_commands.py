@@ -16,12 +16,13 @@ from export_producers.languages import texts
 from export_producers.reads.failures_document import FailureGroup, Failures
 from export_producers.reads.overview_document import Overview
 from export_worker.cli import cli
+from export_worker.commands import declarations as declarations_of_workers
 from export_worker.contract.status import Phase, Status
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 COUNTED = ("counted_since", "counted_until")
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
-SPOKEN = ("enqueue", "status", "list", "failures", "overview", "watch", "explain")
+SPOKEN = ("enqueue", "status", "list", "failures", "overview", "watch", "explain", "doctor")
 """The commands that print texts which the console has, too."""
 
 
@@ -69,14 +70,15 @@ def test_language_is_that_of_the_environment(
 
 @pytest.mark.parametrize("name", SPOKEN)
 def test_unknown_language_is_refused_with_the_choices(name: str) -> None:
-    argument = [] if name in {"list", "failures", "overview"} else ["x"]
+    argument = [] if name in {"list", "failures", "overview", "doctor"} else ["x"]
     done = CliRunner().invoke(cli, [name, *argument, "--lang", "fr"])
     assert done.exit_code == 2
     assert "Invalid value for '--lang': must be one of en, zh, not fr" in done.output
 
 
 def test_each_command_that_shares_texts_has_the_option() -> None:
-    found = {each.name for each in declarations.COMMANDS if any(param.name == "language" for param in each.params)}
+    commands = (*declarations.COMMANDS, *declarations_of_workers.COMMANDS)
+    found = {each.name for each in commands if any(param.name == "language" for param in each.params)}
     assert found == set(SPOKEN)
 
 
@@ -142,7 +144,7 @@ def test_failures_have_what_to_do_in_the_language() -> None:
     )
     first, second, third = listing.failure_lines(found, "zh")
     assert (first.strip(), third.strip()) == (
-        "3 个 platform_refused\uff0c连接 gio\uff0c步骤 submit\uff1agrowingio.tag_users",
+        "3 个 platform_refused\uff0c连接 gio\uff0c步骤 提交\uff1agrowingio.tag_users",
         texts("zh")["fix.platform_refused"],
     )
     assert "仅靠重试无法成功" in second

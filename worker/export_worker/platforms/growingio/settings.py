@@ -1,19 +1,16 @@
 """Settings and authentication of a GrowingIO connection."""
 
+from functools import partial
 from typing import Self
 
 from pydantic import ConfigDict, SecretStr, model_validator
 
-from export_worker.credentials import Redactor, reveal
-from export_worker.platforms.http.auth import (
-    AuthScheme,
-    ClientCredentialsAuth,
-    StaticAuth,
-    authorization,
-    check_header_value,
-)
-from export_worker.platforms.http.client import Auth, HttpClient
+from export_worker.platforms.http.auth import AuthScheme, SecretAuth, authorization, check_header_value
+from export_worker.platforms.http.client import HttpClient
+from export_worker.platforms.http.oauth import ClientCredentialsAuth
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.settings import ConnectionSettings
+from export_worker.secrets.secret import Secret
 
 
 class GrowingioSettings(ConnectionSettings):
@@ -40,14 +37,7 @@ def growingio_auth(name: str, settings: GrowingioSettings, client: HttpClient) -
         ConfigError: The secret cannot be read, or cannot be sent in a header. The message names the setting.
     """
     if settings.client_secret is not None:
-        secret = _reveal(settings.client_secret, f"connections.{name}.client_secret", client.redactor)
+        secret = Secret(settings.client_secret, f"connections.{name}.client_secret", client.redactor)
         return ClientCredentialsAuth(client, secret, settings.auth_scheme)
-    setting = f"connections.{name}.token"
-    token = _reveal(settings.token or SecretStr(""), setting, client.redactor)
-    return StaticAuth(authorization(settings.auth_scheme, check_header_value(token, setting)))
-
-
-def _reveal(secret: SecretStr, setting: str, redactor: Redactor) -> str:
-    value = reveal(secret, setting)
-    redactor.add(value)
-    return value
+    token = Secret(settings.token or SecretStr(""), f"connections.{name}.token", client.redactor)
+    return SecretAuth([token.must(check_header_value)], partial(authorization, settings.auth_scheme))

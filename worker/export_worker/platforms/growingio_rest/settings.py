@@ -3,13 +3,14 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, ConfigDict, SecretStr, model_validator
 
 from export_worker.contract.request import PathKey
-from export_worker.credentials import reveal
-from export_worker.platforms.http.auth import StaticAuth, check_header_value
-from export_worker.platforms.http.client import Auth, Credential, HttpClient
+from export_worker.platforms.http.auth import SecretAuth, check_header_value
+from export_worker.platforms.http.client import HttpClient
+from export_worker.platforms.http.outgoing import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
+from export_worker.secrets.secret import Secret
 
 RESULT_PATH = "/v1/api/job/result/{id}"
 """Path of the 2.9 document. A 4.1 page shows this path and `/v1/api/projects/{project_id}/job/result/{id}`."""
@@ -57,15 +58,13 @@ class GrowingioRestSettings(ConnectionSettings):
 
 
 def growingio_rest_auth(name: str, settings: GrowingioRestSettings, client: HttpClient) -> Auth:
-    """Builds the authentication of the connection `name`: a static token. The client's redactor receives the token.
+    """Builds the authentication of the connection `name`: its token. The client's redactor receives the token.
 
     Raises:
         ConfigError: The token cannot be read, or cannot be sent in a header. The message names the setting.
     """
-    setting = f"connections.{name}.token"
-    token = reveal(settings.token, setting) if settings.token is not None else ""
-    client.redactor.add(token)
-    headers = {"Authorization": f"Bearer {check_header_value(token, setting)}"}
-    if settings.language is not None:
-        headers["language"] = settings.language
-    return StaticAuth(Credential(headers=headers))
+    more = {} if settings.language is None else {"language": settings.language}
+    token = Secret(settings.token or SecretStr(""), f"connections.{name}.token", client.redactor)
+    return SecretAuth(
+        [token.must(check_header_value)], lambda value: Credential(headers={"Authorization": f"Bearer {value}", **more})
+    )

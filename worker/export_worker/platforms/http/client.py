@@ -7,31 +7,28 @@ to another host after a redirect (measured with aiohttp 3.14).
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import aiohttp
 from yarl import URL
 
 from export_worker.credentials import Redactor
 from export_worker.egress.address_policy import AddressPolicy
-from export_worker.egress.connection_trouble import ProxyLoginError
+from export_worker.egress.connection_trouble import PlatformUnconnectedError
 from export_worker.egress.connector import origin
 from export_worker.egress.network import Network
 from export_worker.egress.network_settings import NetworkSettings
-from export_worker.errors import (
-    PlatformError,
-    PlatformMalformedError,
-    PlatformUnavailableError,
-    PlatformUnconnectedError,
-)
+from export_worker.errors import PlatformError, PlatformMalformedError, PlatformUnavailableError
 from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_up_to
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
-from export_worker.platforms.http.failures import reason_of
+from export_worker.platforms.http.failures import failure_reason
+from export_worker.platforms.http.outgoing import Auth, Credential, Outgoing, encoded_body, merged_headers
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
-from export_worker.platforms.http.uploads import Sending, media_type, rewound, source_errors
+from export_worker.platforms.http.uploads import Sending, rewound, source_errors
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.step_context import check_submit, wait_for_gate
@@ -61,56 +58,13 @@ DOWNLOAD_BUFFER_BYTES = 256 * 1024
 """Bytes that the event loop reads at once; aiohttp's own 64 KiB pauses the socket four times as often."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """What one request sends to authenticate. The repr shows none of it.
-
-    Args:
-        headers: Headers such as `Authorization`.
-        query: Parameters of the query string, for platforms that expect the token there.
-    """
-
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    def add_to(self, url: URL) -> URL:
-        """Returns the URL with the credential's parameters in the query string."""
-        return with_query(url, self.query)
-
-
 ANONYMOUS = Credential()
 IDENTITY: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 """Asks for a body without coding: neither the number of coded bytes nor their checksum is that of the file."""
 HEAD_FIELD_MAX_BYTES = 64 * 1024
 HEAD_FIELDS_MAX = 300
 """Signed links, cookies and security policies make long heads. aiohttp's limits are 8,190 bytes and 128 fields."""
-PROXY_LOGIN_NEEDED = 407
-"""A status that only proxies send (RFC 9110, 15.5.8)."""
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
-
-class Auth(Protocol):
-    """Provides credentials, and new ones when the platform refuses the current one."""
-
-    async def credential(self) -> Credential:
-        """Returns the credential to use now.
-
-        Raises:
-            PlatformError: There was none yet, and none could be obtained.
-        """
-
-    async def renew(self, rejected: Credential) -> Credential | None:
-        """Returns a credential with which to repeat a call that got 401; None when there is no other.
-
-        Args:
-            rejected: The credential that the platform refused.
-
-        Raises:
-            PlatformError: A new credential could not be obtained.
-        """
-
-    async def close(self) -> None:
-        """Stops tasks that still run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +78,7 @@ class Call:
         json: JSON body, if not None.
         form: Form body, if not None.
         data: Streamed body, if not None. Only a call whose body is an `Upload` is ever repeated.
+        headers: Further headers.
         content_type: Media type of `data`. A POST without any body is sent as JSON.
         timeout_s: Seconds for the whole exchange.
         is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
@@ -138,6 +93,7 @@ class Call:
     json: Any = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     data: AsyncIterator[bytes] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     content_type: str = "application/octet-stream"
     timeout_s: float = CALL_TIMEOUT_S
     is_listing: bool = False
@@ -146,6 +102,14 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
+
+    def to(self, url: URL) -> Outgoing:
+        """Returns the request, without a credential."""
+        body, media_type = encoded_body(self.method, self.json, self.form)
+        if self.data is not None:
+            media_type = self.content_type
+        headers = merged_headers({"Content-Type": media_type} if media_type else {}, IDENTITY, self.headers)
+        return Outgoing(self.method, with_query(url, self.query), headers, body, is_streamed=self.data is not None)
 
 
 class HttpClient:
@@ -184,6 +148,18 @@ class HttpClient:
         self._network = Network(f"connections.{connection}", NetworkSettings(), self.base_url, redactor)
         self._opened: aiohttp.ClientSession | None = None
 
+    def sibling(self, base_url: str) -> "HttpClient":
+        """Returns a client like this one for another server that the configuration names.
+
+        Raises:
+            ConfigError: The URL cannot be used.
+        """
+        url = parse_base_url(self._connection, base_url)
+        policy = replace(self._address_policy, hosts={*self._address_policy.hosts, url.host or ""})
+        other = copy(self)
+        vars(other).update(base_url=url, _address_policy=policy, _opened=None)
+        return other
+
     @classmethod
     def for_connection(cls, name: str, settings: ConnectionSettings, redactor: Redactor) -> Self:
         """Returns the client that the settings of a connection describe.
@@ -207,22 +183,31 @@ class HttpClient:
         return client
 
     async def call(self, call: Call, auth: Auth) -> Any:
-        """Makes a call and returns the JSON value of the response.
+        """Makes a call and returns the JSON value of the response. A 401 is answered as `answer` does.
+
+        Raises:
+            PlatformError: No response, an error status, or no JSON.
+        """
+        response = await self.answer(call, auth)
+        error = error_for(response, self.redactor)
+        if error is not None:
+            raise error
+        return await self.json(response)
+
+    async def answer(self, call: Call, auth: Auth) -> HttpResponse:
+        """Makes a call and returns the response, whatever its status.
 
         A call that gets 401 is repeated once with a new credential. An upload that gets no answer is repeated once if
         the platform cannot have received all of it, or if a repetition has the same effect.
 
         Raises:
-            PlatformError: No response, an error status, or no JSON.
+            PlatformError: See `exchange`.
         """
         credential = await auth.credential()
         response = await self._exchange(call, credential)
         if response.status == 401 and await rewound(call.data) and (fresh := await auth.renew(credential)) is not None:
-            response = await self.exchange(call, fresh)
-        error = error_for(response, self.redactor)
-        if error is not None:
-            raise error
-        return await self.json(response)
+            return await self.exchange(call, fresh)
+        return response
 
     async def _exchange(self, call: Call, credential: Credential) -> HttpResponse:
         delivery = Delivery(call.starts_work)
@@ -260,18 +245,13 @@ class HttpClient:
         await wait_for_gate()
         if call.starts_work:
             await check_submit()
-        url = credential.add_to(with_query(self.url(call.path), call.query))
+        sent = call.to(self.url(call.path)).with_credential(credential)
         delivery = delivery or Delivery(call.starts_work)
-        sending = None if call.data is None else Sending(call.data, call.content_type, delivery)
-        has_body = call.json is not None or call.form is not None
-        own_headers = media_type(call.method, has_body=has_body) if sending is None else sending.headers
+        sending = None if call.data is None else Sending(call.data, delivery)
         with source_errors(sending), self.translate_errors(str(call), delivery):
             async with await self._send(
-                call.method,
-                url,
-                json=call.json,
-                data=call.form if sending is None else sending.chunks(),
-                headers={**own_headers, **IDENTITY, **credential.headers},
+                sent,
+                sending,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
@@ -300,12 +280,11 @@ class HttpClient:
         """
         if origin(url) == origin(self.base_url):
             await wait_for_gate()
+        sent = Outgoing("GET", url, merged_headers(IDENTITY, headers)).with_credential(credential)
         # aiohttp's own timeout is for each pause. A server that sends one byte of the head now and then keeps it.
         async with asyncio.timeout(self.read_timeout_s):
             return await self._send(
-                "GET",
-                credential.add_to(url),
-                headers={**IDENTITY, **headers, **credential.headers},
+                sent,
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(self.read_timeout_s),
             )
@@ -318,25 +297,21 @@ class HttpClient:
         translates.
         """
         await wait_for_gate()
+        sent = call.to(self.url(call.path)).with_credential(credential)
         async with asyncio.timeout(call.timeout_s):
             return await self._send(
-                call.method,
-                credential.add_to(with_query(self.url(call.path), call.query)),
-                json=call.json,
-                data=call.form,
-                headers={**IDENTITY, **credential.headers},
+                sent,
+                None if call.data is None else Sending(call.data, Delivery()),
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),
             )
 
-    async def _send(self, method: str, url: URL, **options: Any) -> aiohttp.ClientResponse:
+    async def _send(self, sent: Outgoing, sending: Sending | None = None, **options: Any) -> aiohttp.ClientResponse:
         """Sends a request over the network that the settings describe. Redirects are not followed."""
-        network = await self._network.options(url)
-        response = await self._session().request(method, url, allow_redirects=False, **network, **options)
-        if response.status == PROXY_LOGIN_NEEDED and network["proxy"] is not None:
-            response.close()
-            raise ProxyLoginError
-        return response
+        data, headers = (sent.body or None, sent.headers) if sending is None else sending.parts(sent.headers)
+        return await self._network.request(
+            self._session(), sent.method, sent.url, data=data, headers=headers, **options
+        )
 
     def url(self, path_and_query: str) -> URL:
         """Returns the URL of a path (with or without a query string) that is already percent-encoded."""
@@ -370,7 +345,7 @@ class HttpClient:
 
     def reason(self, error: Exception) -> str:
         """Returns what failed, in one line without URLs and without what the response contains."""
-        return reason_of(error, self.redactor)
+        return failure_reason(error, self.redactor)
 
     async def close(self) -> None:
         """Closes the session. No call may be made afterwards."""

@@ -228,7 +228,7 @@ class _Gzip:
                     raise CodingError("other bytes follow its gzip coding")
                 self._member = zlib.decompressobj(_GZIP_WBITS)
             self._has_begun = True
-            yield from _inflated(self._member, data)
+            yield from inflated(self._member, data)
             data = self._member.unused_data
             if self._member.eof:
                 self._has_begun, self._has_ended = False, True
@@ -255,7 +255,7 @@ class _Deflate:
             self._stream = zlib.decompressobj(_ZLIB_WBITS if is_zlib else _RAW_WBITS)
         if self._stream.eof and data:
             raise CodingError("other bytes follow its deflate coding")
-        yield from _inflated(self._stream, data)
+        yield from inflated(self._stream, data)
         if self._stream.unused_data:
             raise CodingError("other bytes follow its deflate coding")
 
@@ -301,7 +301,7 @@ class _Zstd:
 _DECODERS: Mapping[str, Callable[[], Decoder]] = {"gzip": _Gzip, "deflate": _Deflate, "zstd": _Zstd}
 
 
-def _inflated(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+def inflated(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     """Yields what the next bytes of zlib's or gzip's format become, in bounded pieces."""
     is_full = True
     while (data or is_full) and not stream.eof:

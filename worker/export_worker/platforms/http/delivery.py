@@ -30,13 +30,24 @@ class Delivery:
 
 
 def delivery_trace() -> aiohttp.TraceConfig:
-    """Returns the hooks of a session that note in the `Delivery` of a request that it has a connection."""
+    """Returns the hooks of a session that note in the `Delivery` of a request that it has a connection.
+
+    When a connection breaks, aiohttp sends a GET, PUT or DELETE once more by itself. A request that starts work is
+    never sent a second time: the hooks refuse its second connection.
+    """
+
+    async def refuse_second(_: aiohttp.ClientSession, context: Any, __: object) -> None:
+        delivery = context.trace_request_ctx
+        if isinstance(delivery, Delivery) and delivery.unclear:
+            raise aiohttp.ClientConnectionError("the connection broke before an answer")
 
     async def note(_: aiohttp.ClientSession, context: Any, __: object) -> None:
         if isinstance(context.trace_request_ctx, Delivery):
             context.trace_request_ctx.connected = True
 
     trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(refuse_second)
+    trace.on_connection_reuseconn.append(refuse_second)
     trace.on_connection_create_end.append(note)
     trace.on_connection_reuseconn.append(note)
     return trace

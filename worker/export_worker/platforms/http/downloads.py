@@ -26,13 +26,7 @@ from export_worker.errors import (
 )
 from export_worker.platforms.base import Receiver, ResumePoint
 from export_worker.platforms.http.bodies import read_error_page
-from export_worker.platforms.http.client import (
-    ANONYMOUS,
-    NO_HEADERS,
-    Auth,
-    Credential,
-    HttpClient,
-)
+from export_worker.platforms.http.client import ANONYMOUS, NO_HEADERS, HttpClient
 from export_worker.platforms.http.codings import (
     CodingError,
     KeptCodingError,
@@ -43,7 +37,8 @@ from export_worker.platforms.http.codings import (
     kept_coding_of,
 )
 from export_worker.platforms.http.direct_body import direct_body
-from export_worker.platforms.http.ranges import is_requested_range, part_of, range_headers, validator_of
+from export_worker.platforms.http.outgoing import Auth, Credential
+from export_worker.platforms.http.ranges import RANGE_FIELDS, is_requested_range, part_of, range_headers, validator_of
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_body, excerpt_of_page, one_line
 from export_worker.platforms.http.urls import is_usable_url
 
@@ -195,7 +190,12 @@ class Downloader:
 
     @asynccontextmanager
     async def open(
-        self, url: URL, file_name: str, resume_point: ResumePoint | None = None
+        self,
+        url: URL,
+        file_name: str,
+        resume_point: ResumePoint | None = None,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> AsyncIterator[HttpDownload]:
         """Opens one file.
 
@@ -204,18 +204,19 @@ class Downloader:
             file_name: A JSON response counts as an error page unless this name ends in .json, .jsonl or .ndjson. XML
                 and HTML count as one unless the name has their extension.
             resume_point: Where to resume. The whole file is opened if the server cannot resume or has another version.
+            headers: Further headers for the connection's own origin.
 
         Raises:
             DownloadError: The file does not exist, its host is forbidden, or the response is an error page.
             PlatformError: No response, an error status, or a refused credential.
         """
-        head = await self._open(url, NO_HEADERS if resume_point is None else range_headers(resume_point))
+        head = await self._open(url, headers if resume_point is None else {**headers, **range_headers(resume_point)})
         if resume_point is not None and not is_requested_range(head.response, resume_point, file_name):
             resume_point = None
             if head.response.status in {206, 416} or part_of(head.response):
                 # The response is neither the requested range nor the whole file.
                 head.response.close()
-                head = await self._open(url, NO_HEADERS)
+                head = await self._open(url, headers)
         try:
             await self._check(head, file_name, 200 if resume_point is None else 206)
             codings = self._codings(head, file_name)
@@ -256,9 +257,12 @@ class Downloader:
 
     async def _get(self, url: URL, credential: Credential, headers: Mapping[str, str]) -> _Head:
         label = self._label(url)
+        if not self._is_own(url):
+            credential = ANONYMOUS
+            headers = {name: value for name, value in headers.items() if name in RANGE_FIELDS}
         with self._client.translate_errors(label):
             try:
-                response = await self._client.get_stream(url, credential if self._is_own(url) else ANONYMOUS, headers)
+                response = await self._client.get_stream(url, credential, headers)
             except AddressRefusedError as error:
                 raise DownloadForbiddenError(f"{label}: {self._clean(str(error))}") from None
             except aiohttp.ClientHttpProxyError:

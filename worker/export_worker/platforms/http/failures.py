@@ -1,4 +1,4 @@
-"""Says why a request failed, without what may hold a secret. Pure."""
+"""The reasons of failed requests, for messages."""
 
 import aiohttp
 
@@ -8,7 +8,7 @@ from export_worker.platforms.http.responses import one_line, without_quotes
 from export_worker.texts.reasons import system_reason
 
 
-def reason_of(error: Exception, redactor: Redactor) -> str:
+def failure_reason(error: Exception, redactor: Redactor) -> str:
     """Returns what failed, in one line without URLs and without what the response contains."""
     if isinstance(error, aiohttp.InvalidURL):
         return "the URL cannot be used"

@@ -12,7 +12,8 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformUnavailableError,
 )
-from export_worker.platforms.http.client import CALL_TIMEOUT_S, Auth, Call, HttpClient
+from export_worker.platforms.http.client import CALL_TIMEOUT_S, Call, HttpClient
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import one_line, reading_answer
 
 _TEMPORARY = frozenset(

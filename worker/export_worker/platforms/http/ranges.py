@@ -12,6 +12,8 @@ from export_worker.platforms.http.codings import UnknownCodingError, codings_of
 LAST_MODIFIED_AGE_S = 1.0
 """A file may change twice within the second that Last-Modified states. A later Date shows that the second is over."""
 
+RANGE_FIELDS = frozenset({"Range", "If-Range"})
+"""The fields of `range_headers`."""
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20})")
 _ANY_CONTENT_RANGE = re.compile(r"(?i)bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20}|\*)")
 

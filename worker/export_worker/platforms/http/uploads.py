@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from export_worker.errors import ExportWorkerError, FieldProblem, InvalidRequestError, PlatformError
 from export_worker.platforms.base import Upload
 from export_worker.platforms.http.delivery import Delivery
+from export_worker.platforms.http.outgoing import merged_headers
 
 
 class Sending:
@@ -13,13 +14,11 @@ class Sending:
 
     Args:
         body: The body.
-        content_type: Its media type.
         delivery: Notes when the body is complete.
     """
 
-    def __init__(self, body: AsyncIterator[bytes], content_type: str, delivery: Delivery) -> None:
+    def __init__(self, body: AsyncIterator[bytes], delivery: Delivery) -> None:
         self._body = body
-        self._content_type = content_type
         self._delivery = delivery
         self._total_bytes = body.total_bytes if isinstance(body, Upload) else None
         self.error: ExportWorkerError | None = None
@@ -30,13 +29,12 @@ class Sending:
         """Whether the last byte has been passed on."""
         return self._delivery.is_sent
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The media type of the body, and its length if it is known. Without its length it is sent in chunks."""
+    def parts(self, headers: Mapping[str, str]) -> tuple[AsyncIterator[bytes], Mapping[str, str]]:
+        """Returns the body, and the headers with its length if it is known. Without a length it is sent in chunks."""
         length = {} if self._total_bytes is None else {"Content-Length": str(self._total_bytes)}
-        return {"Content-Type": self._content_type, **length}
+        return self._chunks(), merged_headers(headers, length)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def _chunks(self) -> AsyncIterator[bytes]:
         """Yields the body.
 
         aiohttp would report an error of the source as one of the connection, so `source_errors` raises it again.
@@ -63,15 +61,6 @@ class Sending:
 async def rewound(body: AsyncIterator[bytes] | None) -> bool:
     """Returns whether a body can be sent again. It is at its beginning then."""
     return body is None or (isinstance(body, Upload) and await body.rewind())
-
-
-def media_type(method: str, *, has_body: bool) -> Mapping[str, str]:
-    """Returns the header of a request that aiohttp would label wrongly.
-
-    aiohttp labels a POST without a body as bytes. The platforms' documents say JSON, and a server may refuse the rest.
-    """
-    is_empty = method in {"POST", "PUT", "PATCH"} and not has_body
-    return {"Content-Type": "application/json"} if is_empty else {}
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from export_worker.credentials import Redactor
 from export_worker.errors import PlatformRefusedError
-from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Auth, Call, HttpClient
+from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Call, HttpClient
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import error_for, excerpt_of_body
 from export_worker.platforms.sensorsdata.operations import GROUPS_PATH, SQL_V2_PATH, SQL_V3_PATH
 from export_worker.platforms.sensorsdata.settings import SensorsdataSettings
@@ -106,7 +107,7 @@ class SensorsdataApi:
             PlatformRefusedError: A response of status 200 contains an error.
             PlatformError: No response, an error status, or no JSON.
         """
-        response = await self._client.exchange(call, await self._auth.credential())
+        response = await self._client.answer(call, self._auth)
         error = error_for(response, self.redactor)
         if error is not None:
             raise error

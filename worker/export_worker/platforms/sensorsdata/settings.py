@@ -10,10 +10,11 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from export_worker.contract.wording import Pattern
-from export_worker.credentials import Redactor, reveal
-from export_worker.platforms.http.auth import StaticAuth, check_header_value
-from export_worker.platforms.http.client import Auth, Credential
+from export_worker.credentials import Redactor
+from export_worker.platforms.http.auth import SecretAuth, check_header_value
+from export_worker.platforms.http.outgoing import Auth, Credential
 from export_worker.platforms.settings import ConnectionSettings
+from export_worker.secrets.secret import Secret
 
 SqlName = Annotated[
     str, Pattern(r"^[^`\x00-\x1f\x7f]{1,256}$", "must have 1 to 256 characters, without ` and control characters")
@@ -121,21 +122,16 @@ def _v2_auth(name: str, settings: SensorsdataSettings, redactor: Redactor) -> Au
     """Sends token and project in the query string."""
     if settings.token is None:
         return None
-    token = reveal(settings.token, f"connections.{name}.token")
-    redactor.add(token)
-    return StaticAuth(Credential(query={"token": token, "project": settings.project}))
+    token = Secret(settings.token, f"connections.{name}.token", redactor)
+    return SecretAuth([token], lambda value: Credential(query={"token": value, "project": settings.project}))
 
 
 def _v3_auth(name: str, settings: SensorsdataSettings, redactor: Redactor) -> Auth | None:
     """Sends key, project and account in headers."""
     if settings.api_key is None:
         return None
-    api_key = reveal(settings.api_key, f"connections.{name}.api_key")
-    redactor.add(api_key)
-    headers = {
-        "api-key": check_header_value(api_key, f"connections.{name}.api_key"),
-        "sensorsdata-project": check_header_value(settings.project, f"connections.{name}.project"),
-    }
+    api_key = Secret(settings.api_key, f"connections.{name}.api_key", redactor).must(check_header_value)
+    headers = {"sensorsdata-project": check_header_value(settings.project, f"connections.{name}.project")}
     if settings.account_id is not None:
         headers["account-id"] = check_header_value(settings.account_id, f"connections.{name}.account_id")
-    return StaticAuth(Credential(headers=headers))
+    return SecretAuth([api_key], lambda value: Credential(headers={"api-key": value, **headers}))

@@ -10,8 +10,9 @@ import aiohttp
 
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.http.bodies import read_error_page
-from export_worker.platforms.http.client import Auth, Call, HttpClient
+from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, body_of
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_page, one_line
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row, json_text
 
@@ -87,6 +88,10 @@ class QueryClient:
         credential = await self._auth.credential()
         with self._client.translate_errors(str(call)):
             response = await self._client.open_stream(call, credential)
+        if response.status == 401 and (fresh := await self._auth.renew(credential)) is not None:
+            response.close()
+            with self._client.translate_errors(str(call)):
+                response = await self._client.open_stream(call, fresh)
         try:
             await self._check(call, response)
             yield response

@@ -14,7 +14,8 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnavailableError,
 )
-from export_worker.platforms.http.client import Auth, Call, HttpClient
+from export_worker.platforms.http.client import Call, HttpClient
+from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import one_line, reading_answer
 from export_worker.platforms.http.values import whole_number
 from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings

@@ -9,11 +9,12 @@ from pydantic import ConfigDict, Field, SecretStr, StringConstraints, model_vali
 
 from export_worker.contract.request import Name
 from export_worker.contract.wording import Pattern
-from export_worker.credentials import Redactor, reveal
+from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
-from export_worker.platforms.http.auth import StaticAuth
-from export_worker.platforms.http.client import Credential
+from export_worker.platforms.http.auth import SecretAuth
+from export_worker.platforms.http.outgoing import Credential
 from export_worker.platforms.settings import ConnectionSettings
+from export_worker.secrets.secret import Secret
 
 PAGE_ROWS_MIN = 1000
 """The SQL API refuses smaller pages."""
@@ -97,7 +98,7 @@ class ThinkingdataSettings(ConnectionSettings):
         return self
 
 
-def thinkingdata_auth(name: str, settings: ThinkingdataSettings, redactor: Redactor) -> StaticAuth:
+def thinkingdata_auth(name: str, settings: ThinkingdataSettings, redactor: Redactor) -> SecretAuth:
     """Builds the authentication of the connection `name`: its token, sent in the query string.
 
     The redactor receives the token.
@@ -105,9 +106,10 @@ def thinkingdata_auth(name: str, settings: ThinkingdataSettings, redactor: Redac
     Raises:
         ConfigError: The token cannot be read, or is empty or not printable. The message names the setting.
     """
-    setting = f"connections.{name}.token"
-    token = reveal(settings.token or SecretStr(""), setting)
-    redactor.add(token)
+    token = Secret(settings.token or SecretStr(""), f"connections.{name}.token", redactor)
+    return SecretAuth([token.must(_check_printable)], lambda value: Credential(query={"token": value}))
+
+
+def _check_printable(token: str, setting: str) -> None:
     if not token or not token.isprintable() or token != token.strip():
         raise ConfigError(f"{setting}: must be printable, without spaces around it")
-    return StaticAuth(Credential(query={"token": token}))

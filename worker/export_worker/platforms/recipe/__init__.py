@@ -1,0 +1,1 @@
+"""The driver that runs a recipe: any API that submits, polls and downloads."""

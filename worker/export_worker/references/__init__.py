@@ -1,0 +1,1 @@
+"""References to secrets: `env:NAME`, `file:/path` and `aws-sm:NAME`."""

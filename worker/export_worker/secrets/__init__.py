@@ -1,0 +1,1 @@
+"""Secrets of the configuration that can be exchanged while the process runs."""
