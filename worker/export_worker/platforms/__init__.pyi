@@ -22,6 +22,7 @@ from export_worker.platforms.base import Previewing as Previewing
 from export_worker.platforms.base import Receiver as Receiver
 from export_worker.platforms.base import ResumePoint as ResumePoint
 from export_worker.platforms.base import Resuming as Resuming
+from export_worker.platforms.base import Upload as Upload
 from export_worker.platforms.base import Versioned as Versioned
 from export_worker.platforms.http.auth import SecretAuth as SecretAuth
 from export_worker.platforms.http.auth import StaticAuth as StaticAuth
@@ -47,6 +48,10 @@ from export_worker.platforms.http.responses import json_value as json_value
 from export_worker.platforms.http.responses import one_line as one_line
 from export_worker.platforms.http.responses import reading_answer as reading_answer
 from export_worker.platforms.http.responses import storable_text as storable_text
+from export_worker.platforms.http.values import count_of as count_of
+from export_worker.platforms.http.values import id_text as id_text
+from export_worker.platforms.http.values import state_of as state_of
+from export_worker.platforms.http.values import whole_number as whole_number
 from export_worker.platforms.operations import Operation as Operation
 from export_worker.platforms.operations import Operations as Operations
 from export_worker.platforms.operations import Parameter as Parameter
