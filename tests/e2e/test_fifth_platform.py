@@ -11,10 +11,12 @@ import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from export_worker.recipes.names import box_names
 from export_worker.simulator.scenario import Fault
 from support import command_forks, worker_site
 from support.command_forks import COMMAND
@@ -324,5 +326,20 @@ def test_conformance_suite_runs_from_installed_wheels(wheel: Path, tmp_path: Pat
         cwd=tmp_path,
     )
     assert located.stdout.startswith(str(tmp_path / "environment")), "the suite ran from the checkout"
+    recipes = {f"recipes/box/{name}.toml" for name in box_names()}
     with zipfile.ZipFile(own) as archive:
-        assert {f"export_worker/{path}" for path in TYPED} <= set(archive.namelist())
+        assert {f"export_worker/{path}" for path in {*TYPED, *recipes}} <= set(archive.namelist())
+    checked = check_of_recipe(python, tmp_path)
+    assert checked["ok"], checked
+
+
+def check_of_recipe(python: Path, folder: Path) -> dict[str, Any]:
+    """Checks a recipe of the box in a folder whose own settings of pytest would stop every run."""
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
+    (folder / "conftest.py").write_text("raise RuntimeError\n", encoding="utf-8")
+    environment = {"PATH": os.environ["PATH"], "PYTEST_ADDOPTS": "--no-such-option", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [str(python), "-m", "export_worker", "recipe", "check", "amplitude", "--json"]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return found

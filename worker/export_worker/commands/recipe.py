@@ -3,6 +3,7 @@
 Exit status of `check`: 0 all checks passed · 1 a check failed · 2 the recipe is wrong, or the check needs samples.
 """
 
+import os
 from typing import Any
 
 import click
@@ -58,6 +59,9 @@ def check(recipe: str, *, as_json: bool) -> None:
     read = load_recipe(recipe)
     if is_file(recipe):
         make_known(read)
+    for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+        del os.environ[name]  # the user's settings of pytest
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     checks = check_recipe(read)
     wrong = failed(checks)
     if as_json:

@@ -1,10 +1,8 @@
 """Runs the suite for each kind of a recipe with pytest, whose settings of the user do not count."""
 
-import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -66,7 +64,7 @@ def check_recipe(recipe: Recipe) -> list[Check]:
 
 def _run(target: Target) -> list[Check]:
     collector = _Collector(target)
-    with tempfile.TemporaryDirectory() as folder, _own_environment():
+    with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "test_recipe.py"
         file.write_text("", encoding="utf-8")
         settings = Path(folder) / "pytest.ini"
@@ -78,22 +76,6 @@ def _run(target: Target) -> list[Check]:
     if not collector.results:
         raise RuntimeError(f"the checks of {target.name} have not run (pytest ended with {status})")
     return collector.results
-
-
-@contextmanager
-def _own_environment() -> Iterator[None]:
-    """Hides the variables with which users configure pytest."""
-    hidden = {name: os.environ.pop(name) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS") if name in os.environ}
-    before = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-        if before is None:
-            del os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
-        else:
-            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
 
 
 class _Collector:
