@@ -84,7 +84,7 @@ def too_many(at_s: list[float]) -> list[str]:
 async def test_every_request_of_several_workers_counts_including_transfers(site: Site, world: World) -> None:
     """By the times that the scripts record. A stalled machine delays the requests after they have been counted."""
     connection = site.tree()["connections"]["gio"] | {"platform": "sensorsdata", "requests_per_second": PER_SECOND}
-    site.settings = {"connections": {"sensors": connection | {"page_rows": 10}}}
+    site.settings = {"connections": {"sensors": connection | {"page_rows": 10, "page_rows_max": 10}}}
     ended: list[Status] = []
 
     async def export_all() -> None:

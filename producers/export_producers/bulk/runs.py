@@ -50,13 +50,16 @@ class Bulks:
         self._owner = owner
         self._script = Script(storage.client, script("bulk"))
 
-    async def add(self, request: BulkRequest, progress: Progress) -> BulkRun:
+    async def add(self, request: BulkRequest, progress: Progress, bulk_id: str | None = None) -> BulkRun:
         """Adds a run, and returns it.
+
+        Args:
+            bulk_id: Of a run that does not exist. An order that is sent twice at once is one run. None: a new id.
 
         Raises:
             TooManyRunsError: There are too many.
         """
-        bulk_id, found = secrets.token_hex(16), await self._open_by()
+        bulk_id, found = bulk_id or secrets.token_hex(16), await self._open_by()
         if len(found) >= RUNS_MAX:
             raise TooManyRunsError(f"{RUNS_MAX} bulk runs are open; wait for one of them, or stop one")
         if found.count(progress.by) >= RUNS_OF_ONE_MAX:
@@ -68,7 +71,8 @@ class Bulks:
                 "order": request.model_dump_json(by_alias=True, exclude_none=True),
                 "progress": progress.model_dump_json(),
             }
-            pipe.hset(self._keys.bulk(bulk_id), mapping=fields)
+            for name, text in fields.items():
+                pipe.hsetnx(self._keys.bulk(bulk_id), name, text)
             pipe.pexpire(self._keys.bulk(bulk_id), TTL_MS)
             pipe.zadd(self._keys.bulks, {bulk_id: epoch_ms(progress.created_at)})
             await pipe.execute()

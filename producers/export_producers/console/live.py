@@ -27,7 +27,7 @@ from export_producers.console.numbers import recent_overview
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, GatewayContext, query
-from export_producers.gateway.handlers.streams import RECONNECT_MS
+from export_producers.gateway.handlers.streams import RECONNECT_MS, EventStream
 from export_producers.gateway.problems import ProblemError
 from export_producers.reads.batched import BatchedRead
 from export_producers.reads.change_feed import Batch
@@ -309,11 +309,12 @@ async def stream(
         async with pages.tab((page, allowed), read_all, update, takes_turns=takes_turns) as tab:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
             await response.prepare(request)
-            await response.write(f"retry: {RECONNECT_MS}\n\n".encode())
+            events = EventStream(request, response)
             with suppress(ConnectionError, TimeoutError):
+                await events.write(f"retry: {RECONNECT_MS}\n\n".encode())
                 async with asyncio.timeout(STREAM_MAX_S):
                     while (event := await _next(tab, pages)) is not None:
-                        await response.write(event)
+                        await events.write(event)
     return response
 
 

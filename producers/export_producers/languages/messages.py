@@ -92,9 +92,22 @@ def catalogue(language: Language) -> Catalogue:
     for each in folder.iterdir():
         if each.name.endswith(".toml"):
             named |= tomllib.loads(each.read_text(encoding="utf-8"))
-    templates = [template(english, translation) for english, translation in named.items()]
+    statements = {english: each for message in named.items() for english, each in _statements(*message)}
+    templates = [template(english, each) for english, each in (statements | named).items()]
     whole = {each.texts[0]: each.translation.format() for each in templates if not each.names}
     return Catalogue(whole, [each for each in templates if each.names])
+
+
+def _statements(english: str, translation: str) -> Iterator[tuple[str, str]]:
+    """Yields the statements of a message that has several: `doctor` shows the advice of an error by itself."""
+    joint, wide = next(iter(JOINTS.items()))
+    found = list(zip(english.split(joint), translation.split(wide), strict=False))
+    if 1 < len(found) == 1 + english.count(joint) == 1 + translation.count(wide):
+        yield from (each for each in found if not template(*each).is_weak and _names(each[1]) <= _names(each[0]))
+
+
+def _names(of: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(of) if name is not None}
 
 
 def template(english: str, translation: str) -> Template:

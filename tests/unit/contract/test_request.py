@@ -20,6 +20,8 @@ from export_worker.contract.request import (
     GrowingioSegmentUsers,
     GrowingioTagUsers,
     GrowingioUserTagUsers,
+    SensorsdataSegmentUsers,
+    SensorsdataTagUsers,
     SensorsdataUserGroupUsers,
     ThinkingdataClusterUsers,
     kind_models,
@@ -35,8 +37,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "growingio.user_tag_users": {"tag_key": "tag_1"},
     "thinkingdata.cluster_users": {"project_id": 377, "cluster_id": 12},
     "sensorsdata.user_group_users": {"group_id": 7},
+    "sensorsdata.segment_users": {"segment_name": "user_segment_vip"},
+    "sensorsdata.tag_users": {"tag_name": "user_tag_level"},
 }
-TAG, SEGMENT, ANALYSIS, PROFILE, USER_TAG, CLUSTER, GROUP = MINIMAL
+TAG, SEGMENT, ANALYSIS, PROFILE, USER_TAG, CLUSTER, GROUP, HORIZON_SEGMENT, HORIZON_TAG = MINIMAL
 NAMES = ["$city", "名前", "a b"]
 COMPLETE: dict[str, list[dict[str, Any]]] = {
     TAG: [
@@ -62,6 +66,8 @@ COMPLETE: dict[str, list[dict[str, Any]]] = {
         {"execute": False, "base_times": ["2026-11-22 00:00:00"], "columns": ["id"], "file_format": "csv"},
         {"file_format": "json", "group_id": 2**63 - 1},
     ],
+    HORIZON_SEGMENT: [{"evaluate": False, "columns": ["id"], "file_format": "csv"}, {"segment_name": "分群 1"}],
+    HORIZON_TAG: [{"base_time": "2026-11-21T16:00:00Z", "file_format": "json"}],
 }
 
 
@@ -357,6 +363,12 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (body(GROUP, {"base_times": ["2026-02-03 00:00:00"] * 2}), "export.base_times", "must not contain a value twice"),
     (body(GROUP, {"columns": [None]}), "export.columns.0", "must be text in quotes, not "),
     (body(GROUP, {"file_format": "gzip"}), "export.file_format", "must be 'csv' or 'json'"),
+    # sensorsdata.segment_users and sensorsdata.tag_users
+    (without(body(HORIZON_SEGMENT), "export", "segment_name"), "export.segment_name", "is required"),
+    (body(HORIZON_SEGMENT, {"evaluate": "no"}), "export.evaluate", "must be true or false, not "),
+    (body(HORIZON_TAG, {"tag_name": ""}), "export.tag_name", "at least 1 character"),
+    (body(HORIZON_TAG, {"base_time": "2026-11-22 00:00:00"}), "export.base_time", "2026-11-21T16:00:00Z"),
+    (body(HORIZON_TAG, {"base_time": "2026-02-30T00:00:00Z"}), "export.base_time", "must be an existing date and time"),
 ]
 
 
@@ -548,6 +560,15 @@ exports = st.one_of(
         columns=columns,
         file_format=file_formats,
     ),
+    st.builds(
+        SensorsdataSegmentUsers,
+        segment_name=text,
+        evaluate=st.booleans(),
+        base_time=st.none() | st.just("2026-11-22T03:04:05Z"),
+        columns=columns,
+        file_format=file_formats,
+    ),
+    st.builds(SensorsdataTagUsers, tag_name=text, columns=columns, file_format=file_formats),
 )
 requests = st.builds(
     ExportRequest,

@@ -53,6 +53,13 @@ FULL: tuple[dict[str, Any], ...] = (
         "execute": True,
         "base_times": ["2026-11-22 03:00:00", "2026-11-23 03:00:00"],
     },
+    {
+        "kind": "sensorsdata.segment_users",
+        "segment_name": "user_segment_vip",
+        "evaluate": False,
+        "base_time": "2026-11-21T16:00:00Z",
+    },
+    {"kind": "sensorsdata.tag_users", "tag_name": "user_tag_level", "columns": ["id"]},
 )
 """A request for each kind, with fields of every type."""
 OUTPUT = {

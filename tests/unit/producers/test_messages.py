@@ -83,7 +83,7 @@ def test_each_message_is_translated_once_and_has_no_other_parts() -> None:
         ),
         (
             "failed: storage_error: PutObject on bucket b: NoSuchBucket, HTTP 404; create it, or correct s3.bucket",
-            "失败：[storage_error] PutObject，存储桶 b: NoSuchBucket, HTTP 404；请创建它，或更正 s3.bucket",
+            "失败：[storage_error] PutObject（存储桶 b）：NoSuchBucket，HTTP 404；请创建它，或更正 s3.bucket",
         ),
         (
             "restarted k/x.csv from the beginning: its upload cannot be resumed (it belongs to another file)",
@@ -93,6 +93,7 @@ def test_each_message_is_translated_once_and_has_no_other_parts() -> None:
             "worker stopped responding, number 2 in this step; the next worker may claim it after 1.5 s",
             "worker 停止响应，这是此步骤的第 2 次；1.5 秒后其他 worker 可以领取",
         ),
+        ("cannot reach Redis at h:1/0 (connection refused)", "无法连接 h:1/0 的 Redis（连接被拒绝）"),
         ("must be at most 100, not 200", "不能大于 100，而不是 200"),
         ("must have at least 1 character, not 0", "至少要有 1 个字符，现有 0"),
         ("unknown field; did you mean tag_key?; allowed here: kind", "未知字段；是不是 tag_key？；这里允许：kind"),
@@ -116,7 +117,7 @@ def test_message_is_recognised_with_the_messages_in_it(english: str, chinese: st
     [
         "",
         "订单不存在; code: 7",
-        "Internal Server Error: retry later",
+        "Internal Server Error: busy",
         "{0.__class__} {name:t} {{}} {",
         "this is, not that",
         "; : " * (MESSAGE_MAX_CHARS // 4),

@@ -19,12 +19,14 @@ PLATFORM_OF_KIND: dict[str, str] = {
     "growingio.user_tag_users": "growingio-rest",
     "thinkingdata.cluster_users": "thinkingdata",
     "sensorsdata.user_group_users": "sensorsdata",
+    "sensorsdata.segment_users": "sensorsdata",
+    "sensorsdata.tag_users": "sensorsdata",
 }
 """The platform of each built-in kind."""
 
-CANCELLING: frozenset[str] = frozenset()
-"""The built-in platforms that can cancel an operation. None of them has a documented call for it. A test compares this
-set with the drivers."""
+CANCELLING: frozenset[str] = frozenset({"sensorsdata", "thinkingdata"})
+"""The built-in platforms that can cancel some operations: SQL tasks of ThinkingData, and computations of Sensors Data
+with `api = "horizon"`. The others have no documented call for it. A test compares this set with the drivers."""
 
 
 class KindSource(Protocol):

@@ -2,40 +2,42 @@
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
 
-from export_worker.contract.charsets import LABEL
+from export_worker.contract.field_types import (
+    BaseTime,
+    HashId,
+    Key,
+    Name,
+    PathKey,
+    PathText,
+    PlatformCharset,
+    PositiveId,
+    Seconds,
+    SectionName,
+    TrimmedName,
+    UtcTime,
+)
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.kind_union import KindUnion
 from export_worker.contract.kinds import Kind, OtherKind
 from export_worker.contract.model import Model, field_rule
 from export_worker.contract.output import Output
-from export_worker.contract.wording import Pattern
 
 METADATA_MAX_BYTES = 4096
 """The metadata is in the record, in every status and in every event, so it must be small."""
 
 PROPERTIES_MAX = 60
 """GrowingIO REST: a query with more properties fails (segment-profile document)."""
-
-
-def _real_time(text: str) -> str:
-    try:
-        datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - the platform's time has no zone
-    except ValueError:
-        raise ValueError("must be an existing date and time") from None
-    return text
 
 
 def _once_each(texts: list[str]) -> list[str]:
@@ -49,58 +51,6 @@ def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
     if size > METADATA_MAX_BYTES:
         raise ValueError(f"has {size} bytes as JSON; at most {METADATA_MAX_BYTES} are allowed")
     return metadata
-
-
-Name = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=512),
-    Pattern(r"^[^\x00-\x1f\x7f]+$", "must not contain control characters, such as line ends"),
-]
-"""A name that a platform uses, without control characters."""
-HashId = Annotated[str, Pattern(r"^[A-Za-z0-9]{8}$", "must be 8 letters or digits, such as WlGk4Daj")]
-"""GrowingIO: 8 letters or digits (GraphQL reference)."""
-Key = Annotated[
-    str,
-    Pattern(
-        r"^[A-Za-z0-9_$#.:-]{1,256}$", "must have 1 to 256 characters: letters, digits and _$#.:-, such as tag_gender"
-    ),
-]
-"""A platform's key of a tag, segment or property. It is used in paths, so it has no slash."""
-PathKey = Annotated[
-    str,
-    Pattern(r"^[A-Za-z0-9_-]{1,128}$", "must have 1 to 128 characters: letters, digits, _ and -, such as WlGk4Daj"),
-]
-"""A project's id, which is one segment of a URL's path."""
-PATH_TEXT_PATTERN = r"^[^\x00-\x20\x7f-\xa0/\\?#%.][^\x00-\x20\x7f-\xa0/\\?#%]{0,127}$"
-"""Text that stays one segment of a URL's path once it is percent-encoded, even if proxies decode it several times. It
-has no slash or backslash, no character that ends a path or begins an escape, and no dot at the beginning (`..`)."""
-PathText = Annotated[
-    str,
-    Pattern(
-        PATH_TEXT_PATTERN,
-        "must have 1 to 128 characters, without spaces, control characters and / \\ ? # %, and no dot at the beginning",
-    ),
-]
-"""A key, in any language, that is percent-encoded in a URL's path."""
-PlatformCharset = Annotated[str, Pattern(f"^{LABEL}$", "must be the name of a charset, such as UTF-8 or GB18030")]
-"""Sent to the platform unchanged: no document lists the allowed values."""
-SectionName = Annotated[
-    str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "must have 1 to 64 characters: letters, digits, _ and -")
-]
-"""The name of a connection or a sink in the configuration."""
-Seconds = Annotated[float, Field(ge=0.001, le=30 * 86400, allow_inf_nan=False)]
-BaseTime = Annotated[
-    str,
-    Pattern(
-        r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
-        "must be a date and time such as 2026-11-22 00:00:00",
-    ),
-    AfterValidator(_real_time),
-]
-"""Sensors Data: the time of one partition of a user group (user-group document)."""
-PositiveId = Annotated[int, Field(gt=0, le=2**63 - 1)]
-TrimmedName = Annotated[Name, BeforeValidator(lambda value: value.strip() if isinstance(value, str) else value)]
-"""A name without the blanks around it. A sample of ThinkingData's document has one before a name."""
 
 
 TagType = Literal["text", "number", "time", "list"]
@@ -277,6 +227,37 @@ class SensorsdataUserGroupUsers(Kind):
     """The format of the file: `csv` or `json`. Default: `csv`."""
 
 
+class _HorizonUsers(Kind):
+    evaluate: bool = True
+    """Whether the platform computes the version of `base_time` first. Default: true."""
+    base_time: UtcTime | None = None
+    """The time of the version, in UTC, such as `2026-11-21T16:00:00Z`. Default: today's midnight in the zone of the
+    connection (`utc_offset`), or the newest version if that is later; with `evaluate` false, the newest version."""
+    columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Columns of the table of users, at least one, each 1 to 512 characters. Default: `columns` of the connection."""
+    file_format: Literal["csv", "json"] | None = None
+    """The format of the file: `csv` or `json`. Default: `csv`."""
+
+
+class SensorsdataSegmentUsers(_HorizonUsers):
+    """The users of one segment (Sensors Data, `api = "horizon"`). It is computed first unless `evaluate` is false."""
+
+    kind: Literal["sensorsdata.segment_users"] = "sensorsdata.segment_users"
+    segment_name: Name
+    """The name of the segment, such as `user_segment_vip`, 1 to 512 characters. Required."""
+
+
+class SensorsdataTagUsers(_HorizonUsers):
+    """The users with a value of one tag (Sensors Data, `api = "horizon"`), and the value as the last column.
+
+    The tag is computed first unless `evaluate` is false.
+    """
+
+    kind: Literal["sensorsdata.tag_users"] = "sensorsdata.tag_users"
+    tag_name: Name
+    """The name of the tag, such as `user_tag_level`, 1 to 512 characters. Required."""
+
+
 OurKind = (
     GrowingioTagUsers
     | GrowingioSegmentUsers
@@ -285,6 +266,8 @@ OurKind = (
     | GrowingioUserTagUsers
     | ThinkingdataClusterUsers
     | SensorsdataUserGroupUsers
+    | SensorsdataSegmentUsers
+    | SensorsdataTagUsers
 )
 
 

@@ -43,6 +43,10 @@ THINKINGDATA: tuple[dict[str, Any], ...] = (
     },
 )
 SENSORSDATA: tuple[dict[str, Any], ...] = ({"kind": "sensorsdata.user_group_users", "group_id": 42},)
+HORIZON: tuple[dict[str, Any], ...] = (
+    {"kind": "sensorsdata.segment_users", "segment_name": "user_segment_vip"},
+    {"kind": "sensorsdata.tag_users", "tag_name": "user_tag_level", "file_format": "json"},
+)
 
 EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = tuple(
     (connection, export)
@@ -52,6 +56,7 @@ EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = tuple(
         ("ta", THINKINGDATA),
         ("sensors", SENSORSDATA),
         ("sensors-v3", SENSORSDATA),
+        ("horizon", HORIZON),
     )
     for export in exports
 )
@@ -63,6 +68,7 @@ CONNECTIONS: dict[str, dict[str, str]] = {
     "ta": {"platform": "thinkingdata", "token": "env:DEMO_TOKEN"},
     "sensors": {"platform": "sensorsdata", "token": "env:DEMO_TOKEN", "project": "default"},
     "sensors-v3": {"platform": "sensorsdata", "api_key": "env:DEMO_TOKEN", "project": "default"},
+    "horizon": {"platform": "sensorsdata", "api": "horizon", "api_key": "env:DEMO_TOKEN", "project": "default"},
 }
 """The settings of each connection without its address. The secret is a reference, as in a real configuration."""
 

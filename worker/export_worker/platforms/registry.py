@@ -10,7 +10,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.platforms.base import Driver
 from export_worker.platforms.operations import Operation
-from export_worker.platforms.settings import Configured, ConnectionSettings
+from export_worker.platforms.settings import Configured, ConnectionSettings, platform_settings
 
 GROUP = "export_worker.platforms"
 """Entry points of drivers: the name is the platform's, the object is a class built as `(name, settings, redactor)`."""
@@ -41,6 +41,28 @@ def settings_models() -> dict[str, type[ConnectionSettings]]:
         if isinstance(driver_class, Configured):
             found[point.name] = driver_class.settings_model
     return found
+
+
+def complete_settings(name: str, settings: ConnectionSettings) -> ConnectionSettings:
+    """Returns the settings of a connection with the defaults of its platform, which may differ from those of others.
+
+    They are unchanged if the driver is not installed, names no model, or needs a package that is missing.
+
+    Raises:
+        ConfigError: An option is unknown or wrong. The message names `connections.<name>.<option>`.
+    """
+    for point in _points():
+        if point.name == settings.platform:
+            try:
+                driver_class = point.load()
+            except ImportError:
+                return settings
+            return (
+                platform_settings(name, settings, driver_class.settings_model)
+                if isinstance(driver_class, Configured)
+                else settings
+            )
+    return settings
 
 
 def operations_of(platform: str) -> Iterable[Operation]:

@@ -16,8 +16,8 @@ from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.platforms.base import Driver
-from export_worker.platforms.registry import build_driver
-from export_worker.platforms.settings import PollSettings
+from export_worker.platforms.registry import build_driver, complete_settings
+from export_worker.platforms.settings import ConnectionSettings, PollSettings
 from export_worker.redis.claims import ConnectionLimits
 from export_worker.redis.rate_limit import Rate
 from export_worker.transfer.bandwidth import BandwidthLimit
@@ -77,19 +77,32 @@ def build_connections(
 
 
 def build_rate_limits(config: Config, redis: ArqRedis, keys: Keys, clock: Callable[[], datetime]) -> dict[str, Rate]:
-    """Returns the request rate limit of every connection; all workers share it through Redis."""
+    """Returns the request rate limit of every connection; all workers share it through Redis.
+
+    Raises:
+        ConfigError: A setting of a connection is wrong.
+    """
     return {
         name: Rate(redis, name, keys.rate(name), settings.requests_per_second, clock)
-        for name, settings in config.connections.items()
+        for name, settings in _complete(config).items()
     }
 
 
 def connection_limits(config: Config) -> dict[str, ConnectionLimits]:
-    """Returns the limits that claims enforce, by connection."""
+    """Returns the limits that claims enforce, by connection.
+
+    Raises:
+        ConfigError: A setting of a connection is wrong.
+    """
     return {
         name: ConnectionLimits(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
-        for name, settings in config.connections.items()
+        for name, settings in _complete(config).items()
     }
+
+
+def _complete(config: Config) -> dict[str, ConnectionSettings]:
+    with located_errors():
+        return {name: complete_settings(name, settings) for name, settings in config.connections.items()}
 
 
 def fallback_policy(config: Config) -> Policy:

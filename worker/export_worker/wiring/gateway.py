@@ -11,6 +11,9 @@ from export_producers.gateway.options import GatewayOptions, NamedKey
 from export_worker.config import Config
 from export_worker.config.gateway import GatewayKey
 from export_worker.credentials import Redactor, reveal
+from export_worker.errors import ConfigError
+from export_worker.platforms.registry import complete_settings
+from export_worker.platforms.settings import ConnectionSettings
 from export_worker.wiring.catalog import list_resource
 from export_worker.wiring.shown_settings import shown_settings
 from export_worker.wiring.trigger_templates import read_triggers
@@ -46,11 +49,19 @@ def installation_of(config: Config, redactor: Redactor, doctor: DoctorCall) -> I
         doctor: Runs the checks. It needs the extra `worker`.
     """
     connections = {
-        name: ConfiguredConnection(each.base_url, each.requests_per_second, each.mib_per_second)
+        name: ConfiguredConnection(each.base_url, _requests_per_second(name, each), each.mib_per_second)
         for name, each in config.connections.items()
     }
     settings = partial(shown_settings, config, redactor)
     return Installation(connections, read_triggers, settings, doctor if _calls_platforms() else None)
+
+
+def _requests_per_second(name: str, settings: ConnectionSettings) -> float:
+    """Returns the rate with which workers call the platform. Wrong settings are refused by workers only."""
+    try:
+        return complete_settings(name, settings).requests_per_second
+    except ConfigError:
+        return settings.requests_per_second
 
 
 def _calls_platforms() -> bool:

@@ -1,10 +1,12 @@
 """The pages that retry or cancel many exports: what would happen, and how far a run is."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isfinite
+from secrets import token_hex
 from typing import Any
 
 from aiohttp import web
@@ -20,7 +22,7 @@ from export_producers.console.views import Row, Text, address, command, row, sai
 from export_producers.console.visitors.access import see_other
 from export_producers.console.visitors.preferences import CHOICES, preferences_of
 from export_producers.gateway.context import query
-from export_producers.gateway.handlers.bulk import count, read_run, request_stop, start
+from export_producers.gateway.handlers.bulk import BULKS, count, read_run, request_stop, start
 from export_producers.gateway.handlers.exports import STARTS
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.handlers.orders import parse_order
@@ -40,6 +42,7 @@ TYPED_FROM = 100
 OPTIONS = {"q": "--search", "requested_by": "--requested-by"}
 """The options of commands that have other names than the filters."""
 GROWN = "more_than_expected"
+_ID = re.compile("[0-9a-f]{32}")
 FIELDS = ("action", *FILTERS, "id", "all", "from", "hopeless")
 """What an address or a form states about an order."""
 
@@ -176,6 +179,7 @@ async def show_new(request: web.Request) -> web.Response:
         "bulk_new",
         title=f"bulk.title_{wish.action}",
         confirmation=confirmation(wish, preview, now),
+        run_id=token_hex(16),
         starts=("", *STARTS),
         per_second=PER_SECOND,
         per_second_max=PER_SECOND_MAX,
@@ -191,9 +195,15 @@ async def order(request: web.Request) -> web.Response:
     expected = _whole(form, "expect")
     if expected > TYPED_FROM and _whole(form, "typed") != expected:
         raise invalid_parameter("typed", f"type {expected} to confirm an action on so many exports")
+    bulk_id = str(form.get("run", ""))
+    if not _ID.fullmatch(bulk_id):
+        raise invalid_parameter("run", "open the page again and repeat the action")
+    # A form that is sent twice, e.g. by a double click or after "back", orders one run.
+    if await request.config_dict[BULKS].get(bulk_id) is not None:
+        return see_other(f"{PATH}/{bulk_id}")
     ordered = wish.order(expect=expected, per_second=_rate(str(form.get("per_second", PER_SECOND))))
     try:
-        run = await start(request, ordered)
+        run = await start(request, ordered, bulk_id)
     except ProblemError as error:
         if error.code != GROWN:
             raise

@@ -12,7 +12,7 @@ VALUE_MAX_CHARS = 512
 """No field of a kind takes a longer text."""
 PREFIX = "export."
 """Precedes the name of a field of a kind."""
-NAMES = ("name", "cname", "displayName", "clusterName", "key")
+NAMES = ("name", "cname", "displayName", "display_name", "clusterName", "key")
 """The properties of an item that people know it by, in this order."""
 
 
@@ -77,6 +77,8 @@ PICKS: Mapping[str, Mapping[str, Pick]] = {
         "cluster_name": Pick("clusterName", chooser="catalog", resources=_CLUSTERS),
     },
     "sensorsdata.user_group_users": {"group_id": Pick("id", "user-groups", project=None)},
+    "sensorsdata.segment_users": {"segment_name": Pick("name", "segments", project=None)},
+    "sensorsdata.tag_users": {"tag_name": Pick("name", "tags", project=None)},
 }
 """The fields of each kind that have a catalog."""
 

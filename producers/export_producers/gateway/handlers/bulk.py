@@ -63,8 +63,8 @@ async def count(request: web.Request, ordered: BulkRequest) -> tuple[BulkPreview
     return await preview(queue, ordered.order(now, allowed)), now
 
 
-async def start(request: web.Request, ordered: BulkRequest) -> BulkRun:
-    """Starts a run.
+async def start(request: web.Request, ordered: BulkRequest, bulk_id: str | None = None) -> BulkRun:
+    """Starts a run. See `Bulks.add`.
 
     Raises:
         ProblemError: The caller may not use the connection, more exports match than expected, or too many runs are
@@ -75,7 +75,7 @@ async def start(request: web.Request, ordered: BulkRequest) -> BulkRun:
         detail = f"{found.count} exports match, but {ordered.expect} were expected; repeat the dry run"
         raise ProblemError(409, "more_than_expected", detail)
     try:
-        run = await request.config_dict[RUNNER].add(ordered, _progress(request, found.count, now))
+        run = await request.config_dict[RUNNER].add(ordered, _progress(request, found.count, now), bulk_id)
     except TooManyRunsError as error:
         raise ProblemError(503, "too_many_runs", str(error), headers={"Retry-After": "5"}) from None
     conditions = ordered.filter.model_dump_json(exclude_none=True)

@@ -67,13 +67,13 @@ class BulkRunner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._added = asyncio.Event()
 
-    async def add(self, request: BulkRequest, progress: Progress) -> BulkRun:
-        """Adds a run, and starts it.
+    async def add(self, request: BulkRequest, progress: Progress, bulk_id: str | None = None) -> BulkRun:
+        """Adds a run, and starts it. See `Bulks.add`.
 
         Raises:
             TooManyRunsError: There are too many.
         """
-        run = await self._bulks.add(request, progress)
+        run = await self._bulks.add(request, progress, bulk_id)
         self._added.set()
         return run
 

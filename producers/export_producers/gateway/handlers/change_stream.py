@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from export_producers.gateway.callers.principals import allowed_connections, require
 from export_producers.gateway.context import CONTEXT, GatewayContext, query, unknown_parameter
 from export_producers.gateway.documents.schemas import ChangedExport, ChangedExports
-from export_producers.gateway.handlers.streams import RECONNECT_MS
+from export_producers.gateway.handlers.streams import RECONNECT_MS, EventStream
 from export_producers.gateway.problems import invalid_parameter
 from export_producers.reads.change_feed import Batch
 from export_producers.reads.changes import Change, ChangeFilter
@@ -50,7 +50,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
             first = await anext(feed)
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
             await response.prepare(request)
-            sender = _Sender(response, context)
+            sender = _Sender(EventStream(request, response), context)
             parts: list[Coroutine[Any, Any, None]] = [sender.keep_alive(), sender.until_stopped()]
             if "overview" in topics:
                 parts.append(sender.overviews(allowed))
@@ -73,7 +73,7 @@ async def _first_of(parts: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 class _Sender:
-    def __init__(self, response: web.StreamResponse, context: GatewayContext) -> None:
+    def __init__(self, response: EventStream, context: GatewayContext) -> None:
         self._response = response
         self._context = context
 

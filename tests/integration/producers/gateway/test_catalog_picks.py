@@ -29,6 +29,8 @@ FOUND = {
     ),
     ("thinkingdata.cluster_users", "cluster_name"): ({"export.project_id": "102"}, "recent", "recent_7_days_consume"),
     ("sensorsdata.user_group_users", "group_id"): ({}, "", "42"),
+    ("sensorsdata.segment_users", "segment_name"): ({}, "高价值", "user_segment_vip"),
+    ("sensorsdata.tag_users", "tag_name"): ({}, "等级", "user_tag_level"),
 }
 """The texts of a form, a part of a name, and the value of the item that has it."""
 
@@ -44,12 +46,14 @@ async def test_each_field_is_filled_from_the_catalog_of_its_platform() -> None:
         settings = {"base_url": simulator.url, "token": TOKEN}
         connections = {name: {"platform": name, **settings} for name in PLATFORM_OF_KIND.values()}
         connections["sensorsdata"]["project"] = "default"
+        connections["horizon"] = connections["sensorsdata"] | {"api": "horizon", "api_key": TOKEN}
         config = Config.model_validate({"connections": connections})
         for (kind, field), (texts, part, value) in FOUND.items():
             pick = pick_of(kind, f"export.{field}")
             assert pick is not None
             resource, project = pick.listed(texts), pick.listed_project(texts)
             assert resource is not None
-            items = await list_resource(config, Redactor(), PLATFORM_OF_KIND[kind], resource, project)
+            connection = "horizon" if field in {"segment_name", "tag_name"} and not project else PLATFORM_OF_KIND[kind]
+            items = await list_resource(config, Redactor(), connection, resource, project)
             found = search(items, pick.column, part)
             assert value in {option.value for option in found.options}, (kind, field)

@@ -13,6 +13,8 @@ import pytest
 from arq.connections import ArqRedis
 
 from export_producers.gateway.callers.principals import Role
+from export_producers.gateway.handlers import streams as streams_of_one
+from export_producers.gateway.handlers.streams import STATUS_POLL_S
 from export_producers.gateway.options import NamedKey
 from export_producers.reads.change_feed import READ_INTERVAL_S
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
@@ -218,3 +220,24 @@ async def test_stream_of_changes_is_bounded_in_redis(queue_site: QueueSite) -> N
     await queue_site.enqueue()
     assert await queue_site.redis.xlen(queue_site.keys.changes) < 5200
     assert await queue_site.redis.pttl(queue_site.keys.changes) > 0
+
+
+async def test_client_that_reads_nothing_loses_its_stream(
+    gateway: GatewaySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams_of_one, "SEND_TIMEOUT_S", 0.2)
+    site, export_id = gateway.site, await gateway.site.running()
+    status = await site.queue.status(export_id)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(f"GET /v1/exports/{export_id}/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    async with asyncio.timeout(30):
+        for number in range(100):
+            # Each status is larger than most buffers of sockets.
+            changed = status.model_copy(update={"platform_stage": f"{number}" * 2_000_000})
+            await site.redis.hset(site.keys.export(export_id), "status", changed.model_dump_json())
+            await asyncio.sleep(STATUS_POLL_S)
+            if b"export_gateway_streams 0.0" in (await gateway.call("GET", "/metrics")).body:
+                break
+    writer.close()

@@ -155,3 +155,14 @@ def test_known_platforms_without_cancellation_are_those_of_the_drivers() -> None
     drivers = {point.name: point.load() for point in entry_points(group=GROUP)}
     own = {name: driver for name, driver in drivers.items() if name in PLATFORM_OF_KIND.values()}
     assert {name for name, driver in own.items() if issubclass(driver, Cancelling)} == CANCELLING
+
+
+async def test_form_that_is_sent_twice_orders_one_run(console: GatewaySite) -> None:
+    await console.site.failed(3, TEMPORARY)
+    page = await console.call("GET", "/console/bulk/new?action=retry&all=1")
+    sent = await asyncio.gather(*(confirmed(console, page, per_second="1") for _ in range(3)))
+    again = await confirmed(console, page, per_second="1")
+    (target,) = {response.headers["Location"] for response in (*sent, again)}
+    assert target.startswith("/console/bulk/")
+    assert await console.site.redis.zcard(console.site.keys.bulks) <= 1
+    assert (await confirmed(console, page, run="x")).status == 400

@@ -95,6 +95,8 @@ async def test_page_of_the_only_damaged_record_states_its_own_error(console: Gat
     world, site = await fill(console.site, "text"), console.site
     await site.redis.hset(site.keys.bulk(world.bulk_id), "order", GARBAGE)
     await site.redis.set(site.keys.event(world.event_id), GARBAGE)
+    delivered = await console.call("POST", f"/v1/events/{world.event_id}/deliver")
+    assert (delivered.status, delivered.json["code"]) == (502, "unreadable_record")
     for path in (f"bulk/{world.bulk_id}", f"events/{world.event_id}"):
         answer = await console.call("GET", f"/v1/{path}")
         assert (answer.status, answer.json["code"]) == (502, "unreadable_record")

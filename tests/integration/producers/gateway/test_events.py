@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from export_producers.events import listing, sink_tests
+from export_producers.events import delivering, listing, sink_tests
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.options import NamedKey
 from export_worker.contract.event import SinkTestEvent
@@ -287,3 +287,11 @@ async def test_key_of_some_connections_uses_the_events_of_their_exports(
         site.catch_up()
         taken = await Outbox(site.redis, site.keys).take("stream", site.now)
         assert {each.event_id for each in taken} == set(events["ta"])
+        # Events of others before them, and those that wait again, do not hide the last ones.
+        await give_up(site, "stream", *events["ta"])
+        monkeypatch.setattr(delivering, "DELIVER_MAX", 1)
+        delivered = []
+        for _ in range(4):
+            done = await gateway.call("POST", "/v1/events/deliver", {"since": since}, **by["ta"])
+            delivered.append(done.json["delivering"])
+        assert delivered == [1, 1, 1, 0]

@@ -9,7 +9,7 @@ from export_worker.errors import DownloadInvalidError, PlatformRefusedError
 from export_worker.platforms.sensorsdata.sql import EnvelopeLines, JsonLines, LineReader, Listing, TextLines, identifier
 from export_worker.platforms.sensorsdata.users import csv_line, json_line
 
-LISTING = Listing("users", "id", ("id", "first_id"), "user_group_vip", 100, "/*MAX_QUERY_EXECUTION_TIME=1800*/")
+LISTING = Listing("users", "id", ("id", "first_id"), "user_group_vip", "/*MAX_QUERY_EXECUTION_TIME=1800*/")
 ROW = {"id": 1, "name": "“x”"}
 
 
@@ -30,13 +30,13 @@ def envelope(**data: Any) -> dict[str, Any]:
 def test_statement_of_next_page_starts_after_last_key() -> None:
     head = "SELECT `id`, `first_id` FROM `users` WHERE `user_group_vip` = 1"
     tail = "ORDER BY `id` LIMIT 100 /*MAX_QUERY_EXECUTION_TIME=1800*/"
-    assert LISTING.statement(None) == f"{head} {tail}"
-    assert LISTING.statement(-5) == f"{head} AND `id` > -5 {tail}"
+    assert LISTING.statement(None, 100) == f"{head} {tail}"
+    assert LISTING.statement(-5, 100) == f"{head} AND `id` > -5 {tail}"
 
 
 def test_statement_without_pages_has_no_order_and_no_limit() -> None:
-    listing = Listing("rawdata.users", "id", ("id",), "user_group_vip", 0, "")
-    assert listing.statement(None) == "SELECT `id` FROM `rawdata`.`users` WHERE `user_group_vip` = 1"
+    listing = Listing("rawdata.users", "id", ("id",), "user_group_vip", "")
+    assert listing.statement(None, 0) == "SELECT `id` FROM `rawdata`.`users` WHERE `user_group_vip` = 1"
 
 
 @pytest.mark.parametrize("name", ["", "a`b", "`", "a\nb", "a\x00", "\x7f"])

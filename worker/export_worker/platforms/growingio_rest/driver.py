@@ -11,8 +11,8 @@ from urllib.parse import quote
 from yarl import URL
 
 from export_worker.contract.dry_run import Preview
+from export_worker.contract.field_types import PATH_TEXT_PATTERN
 from export_worker.contract.request import (
-    PATH_TEXT_PATTERN,
     ExportKind,
     GrowingioSegmentProfileUsers,
     GrowingioUserTagUsers,

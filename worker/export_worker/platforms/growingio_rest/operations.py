@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from export_worker.contract.request import PATH_TEXT_PATTERN, PROPERTIES_MAX
+from export_worker.contract.field_types import PATH_TEXT_PATTERN
+from export_worker.contract.request import PROPERTIES_MAX
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.http.client import CALL_TIMEOUT_S, SUBMIT_TIMEOUT_S, Call
 from export_worker.platforms.operations import Operation, Parameter, ParameterLocation

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, SecretStr, model_validator
 
-from export_worker.contract.request import PathKey
+from export_worker.contract.field_types import PathKey
 from export_worker.platforms.http.auth import SecretAuth, check_header_value
 from export_worker.platforms.http.client import HttpClient
 from export_worker.platforms.http.outgoing import Auth, Credential

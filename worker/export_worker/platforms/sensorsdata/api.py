@@ -47,11 +47,11 @@ class Calls:
         call = Call("GET", f"{self._groups}/{group_id:d}/status")
         return _with_base_times(call, base_times, self._settings.status_base_times)
 
-    def sql_v2(self, statement: str) -> Call:
+    def sql_v2(self, statement: str, _limit: int = 0) -> Call:
         """`POST /api/sql/query`: a form. The setting `sql_format` decides the format of the response."""
         return self._sql_v2({"q": statement} if self._settings.sql_format == "text" else _json_form(statement))
 
-    def sql_v2_json(self, statement: str) -> Call:
+    def sql_v2_json(self, statement: str, _limit: int = 0) -> Call:
         """`POST /api/sql/query`: a form. The response has one JSON object a line, whatever the settings say."""
         return self._sql_v2(_json_form(statement))
 
@@ -59,10 +59,9 @@ class Calls:
         path = self._settings.api_prefix + SQL_V2_PATH
         return Call("POST", path, form=form, timeout_s=self._settings.sql_silence_s)
 
-    def sql_v3(self, statement: str, more: Mapping[str, Any] | None = None) -> Call:
+    def sql_v3(self, statement: str, limit: int = 0, more: Mapping[str, Any] | None = None) -> Call:
         """`POST /api/v3/analytics/v1/model/sql/query`: JSON. This API expects the limit as a text."""
-        rows = self._settings.page_rows
-        body = {"sql": statement} | ({"limit": str(rows)} if rows else {}) | dict(more or {})
+        body = {"sql": statement} | ({"limit": str(limit)} if limit else {}) | dict(more or {})
         path = self._settings.api_prefix + SQL_V3_PATH
         return Call("POST", path, json=body, timeout_s=self._settings.sql_silence_s)
 

@@ -8,10 +8,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from export_worker.errors import DownloadInvalidError, PlatformRefusedError
 from export_worker.platforms.http.pages import is_error_text, is_message, text_of
+
+Condition = Literal["= 1", "= TRUE", "IS NOT NULL"]
+"""What a column is for the users of a list. The text is a part of a statement."""
 
 Row = dict[str, Any]
 """One user: values by column. A NULL is None or left out."""
@@ -60,20 +63,20 @@ class Listing:
         table: Table of the users.
         key: Column with a different whole number for each user.
         columns: Selected columns, the key first.
-        group_column: Column that is 1 for the members of the group.
-        page_rows: Users in one query; 0 means all.
+        column: Column that marks the users of the list.
         comment: Appended to the statement.
+        condition: What the column is for these users.
     """
 
     table: str
     key: str
     columns: tuple[str, ...]
-    group_column: str
-    page_rows: int
+    column: str
     comment: str
+    condition: Condition = "= 1"
 
-    def statement(self, after: int | None) -> str:
-        """Returns the query for the users whose key is greater than `after`.
+    def statement(self, after: int | None, rows: int) -> str:
+        """Returns the query for `rows` users whose key is greater than `after`; 0 means all users.
 
         Pages are ranges of the key, not offsets: each page costs the same, and users that are added or removed in the
         meantime do not shift the pages.
@@ -84,9 +87,9 @@ class Listing:
         key = identifier(self.key)
         parts = [f"SELECT {', '.join(map(identifier, self.columns))}"]
         parts += [f"FROM {'.'.join(map(identifier, self.table.split('.')))}"]
-        parts += [f"WHERE {identifier(self.group_column)} = 1"]
+        parts += [f"WHERE {identifier(self.column)} {self.condition}"]
         parts += [f"AND {key} > {after:d}"] if after is not None else []
-        parts += [f"ORDER BY {key} LIMIT {self.page_rows:d}"] if self.page_rows else []
+        parts += [f"ORDER BY {key} LIMIT {rows:d}"] if rows else []
         return " ".join([*parts, *filter(None, [self.comment])])
 
     def key_of(self, row: Row) -> int:

@@ -8,16 +8,25 @@ from typing import Any, Literal
 
 import aiohttp
 
-from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
+from export_worker.errors import (
+    DownloadInterruptedError,
+    DownloadInvalidError,
+    PlatformRefusedError,
+    PlatformUnavailableError,
+)
 from export_worker.platforms.http.bodies import read_error_page
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.codings import CodingError, UnknownCodingError, body_of
 from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import HttpResponse, error_for, excerpt_of_page, one_line
+from export_worker.platforms.sensorsdata.pages import PageSize
 from export_worker.platforms.sensorsdata.sql import LineReader, Listing, Row, json_text
 
 LINE_MAX_BYTES = 8 * 1024 * 1024
 """A v3 line may hold a whole page; 10,000 users with a few columns are about 1 MiB."""
+
+_TOO_LARGE = (PlatformRefusedError, PlatformUnavailableError, DownloadInvalidError, DownloadInterruptedError)
+"""How a server, or a gateway before it, may respond to a query for too many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +39,16 @@ class UserListSpec:
         ndjson: One JSON object a line; otherwise CSV with a header.
         user_count: Number of users that the platform announced; None when it announced none, or when the number does
             not apply to this list.
+        page_rows: Users in the first query; 0 means all.
+        page_rows_max: Users in the largest query.
     """
 
     listing: Listing
     columns: tuple[str, ...]
     ndjson: bool
     user_count: int | None
+    page_rows: int
+    page_rows_max: int
 
 
 class QueryClient:
@@ -44,27 +57,27 @@ class QueryClient:
     Args:
         client: Client of the connection.
         auth: Authentication of the SQL API.
-        call_of: Builds the call for a statement.
+        call_of: Builds the call for a statement and its limit; a limit of 0 is none.
         new_reader: Builds a reader for one response.
     """
 
     def __init__(
-        self, client: HttpClient, auth: Auth, call_of: Callable[[str], Call], new_reader: Callable[[], LineReader]
+        self, client: HttpClient, auth: Auth, call_of: Callable[[str, int], Call], new_reader: Callable[[], LineReader]
     ) -> None:
         self._client = client
         self._auth = auth
         self._call_of = call_of
         self._new_reader = new_reader
 
-    async def rows(self, statement: str) -> AsyncGenerator[list[Row], None]:
-        """Yields the rows of a statement while the response is read.
+    async def rows(self, statement: str, limit: int = 0) -> AsyncGenerator[list[Row], None]:
+        """Yields the rows of a statement while the response is read. `limit` is the limit in the statement.
 
         Raises:
             PlatformError: No response, or an error status.
             DownloadInterruptedError: The response is cut, or stalls.
             DownloadInvalidError: The response contains an error after its head, or is no response to a query.
         """
-        call = self._call_of(statement)
+        call = self._call_of(statement, limit)
         reader = self._new_reader()
         async with self._response(call) as response, aclosing(_lines(response)) as read:
             try:
@@ -123,6 +136,7 @@ class UserList:
     def __init__(self, queries: QueryClient, spec: UserListSpec) -> None:
         self._queries = queries
         self._spec = spec
+        self._size = PageSize(spec.page_rows, spec.page_rows_max)
         self._count = 0
         self._last_key: int | None = None
 
@@ -145,12 +159,23 @@ class UserList:
         more = True
         while more:
             before = self._count
-            async with aclosing(self._queries.rows(self._spec.listing.statement(self._last_key))) as pages:
-                async for rows in pages:
-                    yield self._lines_of(rows)
-            more = self._has_more(self._count - before)
+            try:
+                async with aclosing(self._page()) as pages:
+                    async for rows in pages:
+                        yield self._lines_of(rows)
+            except _TOO_LARGE:
+                # A server that cannot return a large page may return a small one. Its rows have not been written yet.
+                if self._count > before or not self._size.shrink():
+                    raise
+                continue
+            expected = self._spec.user_count
+            missing = None if expected is None else self._count < expected
+            more = self._size.has_more(self._count - before, missing=missing)
         self._check_count()
         await self._check_end()
+
+    def _page(self) -> AsyncGenerator[list[Row], None]:
+        return self._queries.rows(self._spec.listing.statement(self._last_key, self._size.rows), self._size.rows)
 
     def _lines_of(self, rows: list[Row]) -> bytes:
         columns, listing = self._spec.columns, self._spec.listing
@@ -171,28 +196,18 @@ class UserList:
 
     def _check_order(self, key: int, number: int) -> None:
         """Checks that keys increase, if there are pages. Otherwise pages could skip or repeat users, or never end."""
-        if self._spec.listing.page_rows and self._last_key is not None and key <= self._last_key:
+        if self._spec.page_rows and self._last_key is not None and key <= self._last_key:
             raise DownloadInvalidError(f"the rows are not in the order of their keys: see row {number}")
         self._last_key = key
-
-    def _has_more(self, page_rows: int) -> bool:
-        """Returns whether another page must be queried.
-
-        A short page is the last one, unless users are missing: a server may return fewer rows than were requested.
-        """
-        requested_rows, expected = self._spec.listing.page_rows, self._spec.user_count
-        if not requested_rows or page_rows == 0:
-            return False
-        return page_rows >= requested_rows or (expected is not None and self._count < expected)
 
     async def _check_end(self) -> None:
         """Checks that no user follows the last one, if the number of users is not known.
 
         The rows that it finds are not added: they may be of another computation than those before.
         """
-        if self._spec.user_count is not None or not self._spec.listing.page_rows:
+        if self._spec.user_count is not None or not self._spec.page_rows:
             return
-        async with aclosing(self._queries.rows(self._spec.listing.statement(self._last_key))) as pages:
+        async with aclosing(self._page()) as pages:
             async for _ in pages:
                 raise DownloadInterruptedError(
                     f"more users follow the last of {self._count}: the response ended early, the group was computed "

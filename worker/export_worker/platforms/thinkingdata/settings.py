@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
-from export_worker.contract.request import Name
+from export_worker.contract.field_types import Name
 from export_worker.contract.wording import Pattern
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError

@@ -26,16 +26,16 @@ class GroupStore:
         group = GROUPS.get(int(group_id)) if group_id.isdecimal() else None
         return None if group is None or group.group_id in self._world.deleted_groups else group
 
-    def named(self, name: str) -> UserGroup:
-        """Returns the group with this name, which is part of a column name.
+    def marking(self, column: str) -> UserGroup:
+        """Returns the group whose members a column of the table of users marks.
 
         Raises:
             WrongStatementError: There is no such group.
         """
         for group in self.all():
-            if group.name == name:
+            if column == f"user_group_{group.name}":
                 return group
-        raise WrongStatementError(f"Column 'user_group_{name}' cannot be resolved")
+        raise WrongStatementError(f"Column '{column}' cannot be resolved")
 
     def all(self) -> list[UserGroup]:
         """Returns all groups that were not deleted."""

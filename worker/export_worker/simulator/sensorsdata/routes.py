@@ -11,8 +11,10 @@ from export_worker.simulator.answers import abort_connection, json_answer, spoil
 from export_worker.simulator.control import PREFIX
 from export_worker.simulator.faults import Target
 from export_worker.simulator.scenario import CallType, Fault
-from export_worker.simulator.sensorsdata.data import PROJECT, UserGroup, users_of
+from export_worker.simulator.sensorsdata.data import PROJECT, Members, UserGroup, users_of
 from export_worker.simulator.sensorsdata.groups import GroupStore
+from export_worker.simulator.sensorsdata.horizon import HorizonRoutes
+from export_worker.simulator.sensorsdata.horizon_state import HorizonStore
 from export_worker.simulator.sensorsdata.sql import (
     Query,
     WrongStatementError,
@@ -33,7 +35,9 @@ OnGroup = Callable[[web.Request, UserGroup], Awaitable[web.StreamResponse]]
 def register(app: web.Application) -> None:
     """Adds the routes twice: with the prefix that deployments have, and without it, as the document prints them."""
     platform = _SensorsData(app[WORLD])
+    horizon = HorizonRoutes(app[WORLD], platform.replacement, platform.by_api_key)
     for prefix in ("/api", ""):
+        horizon.add_to(app.router, prefix)
         groups = f"{prefix}/v2/user_groups"
         app.router.add_get(groups, platform.listing)
         app.router.add_get(f"{groups}/{{id}}", platform.on_group(platform.get))
@@ -51,12 +55,13 @@ class _SensorsData:
     def __init__(self, world: World) -> None:
         self._world = world
         self._groups = GroupStore(world)
+        self._horizon = HorizonStore(world)
 
     def on_group(self, handle: OnGroup) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Returns a handler that checks the credential and finds the group in the path."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
-            if not (self._by_token(request) or self._by_api_key(request)):
+            if not (self._by_token(request) or self.by_api_key(request)):
                 return unauthorized()
             group = self._groups.find(request.match_info["id"])
             if group is None:
@@ -67,7 +72,7 @@ class _SensorsData:
 
     async def listing(self, request: web.Request) -> web.StreamResponse:
         """`GET user_groups`: an array without an envelope."""
-        if not (self._by_token(request) or self._by_api_key(request)):
+        if not (self._by_token(request) or self.by_api_key(request)):
             return unauthorized()
         _, replacement = await self._fault(request, "list", _LISTING)
         return replacement or json_answer([self._groups.description(group) for group in self._groups.all()])
@@ -104,7 +109,7 @@ class _SensorsData:
             job.polls += 1
         state = groups.state(group, base_times)
         fault = self._world.take_fault("poll", groups.target(group), state)
-        replacement = await self._replacement(request, fault)
+        replacement = await self.replacement(request, fault)
         if fault is not None and fault.fault == "error_stage":
             groups.fail(group, base_times)
         stale = fault is not None and fault.fault == "stale_succeed"
@@ -122,7 +127,7 @@ class _SensorsData:
 
     async def query_v3(self, request: web.Request) -> web.StreamResponse:
         """`POST v3/analytics/v1/model/sql/query`: JSON with `sql` and `limit`, both strings."""
-        if not self._by_api_key(request):
+        if not self.by_api_key(request):
             return unauthorized()
         request[RECORD].body = body = json.loads(await request.read())
         if not isinstance(body.get("limit", ""), str):
@@ -134,14 +139,22 @@ class _SensorsData:
     ) -> web.StreamResponse:
         try:
             query = Query.of(statement)
-            group = self._groups.named(query.group)
+            members, target = self._marking(query.marking)
         except WrongStatementError as error:
             return json_answer({"code": "SQL_ERROR", "message": str(error)}, 400)
-        fault, replacement = await self._fault(request, "download", self._groups.target(group, "users"))
+        fault, replacement = await self._fault(request, "download", target)
         if replacement is not None:
             return replacement
-        rows = query.rows(self._groups.members(group))
+        rows = query.rows(members)
         return await self._send(request, _lines_with_fault(lines_of(query.columns, rows), fault), fault)
+
+    def _marking(self, column: str) -> tuple[Members, Target]:
+        """Returns the users that a column marks, and the target of a query for them."""
+        members = self._horizon.marking(column)
+        if members is not None:
+            return members, Target(key=f"{column} {members.seed}", text=column)
+        group = self._groups.marking(column)
+        return self._groups.members(group), self._groups.target(group, "users")
 
     async def _send(self, request: web.Request, lines: Iterator[str], fault: Fault | None) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -162,7 +175,10 @@ class _SensorsData:
         return response
 
     async def users(self, request: web.Request) -> web.StreamResponse:
-        """`GET /_sim/sensorsdata/users?group=…`: the current members. Faults do not apply."""
+        """`GET /_sim/sensorsdata/users?group=…` or `?column=…`: the current members. Faults do not apply."""
+        marked = self._horizon.marking(request.query.get("column", ""))
+        if marked is not None:
+            return json_answer(list(users_of(marked)))
         group = self._groups.find(request.query.get("group", ""))
         if group is None:
             return json_answer({"error": "no such group"}, 404)
@@ -173,9 +189,9 @@ class _SensorsData:
     ) -> tuple[Fault | None, web.StreamResponse | None]:
         """Returns the fault of a call, and the answer that replaces the correct one."""
         fault = self._world.take_fault(on, target)
-        return fault, await self._replacement(request, fault)
+        return fault, await self.replacement(request, fault)
 
-    async def _replacement(self, request: web.Request, fault: Fault | None) -> web.StreamResponse | None:
+    async def replacement(self, request: web.Request, fault: Fault | None) -> web.StreamResponse | None:
         """Returns the answer that replaces the correct one; None if the fault replaces no whole answer."""
         if fault is None:
             return None
@@ -188,7 +204,8 @@ class _SensorsData:
     def _by_token(self, request: web.Request) -> bool:
         return self._accepts(request, request.query.get("token"), request.query.get("project"))
 
-    def _by_api_key(self, request: web.Request) -> bool:
+    def by_api_key(self, request: web.Request) -> bool:
+        """Returns whether the headers contain a valid api-key and the project."""
         return self._accepts(request, request.headers.get("api-key"), request.headers.get("sensorsdata-project"))
 
     def _accepts(self, request: web.Request, secret: str | None, project: str | None) -> bool:

@@ -15,7 +15,7 @@ ROWS_MAX = 10_000
 
 _STATEMENT = re.compile(
     r"""\s*SELECT\s+(?P<columns>.+?)\s+FROM\s+`?users`?\s+
-    WHERE\s+`?user_group_(?P<group>\w+)`?\s*=\s*1
+    WHERE\s+`?(?P<marking>user_(?:group|segment|tag)_\w+)`?\s*(?P<condition>=\s*1|=\s*TRUE|IS\s+NOT\s+NULL)
     (?:\s+AND\s+`?id`?\s*>\s*(?P<after>-?\d+))?
     (?P<order>\s+ORDER\s+BY\s+`?id`?)?
     (?:\s+LIMIT\s+(?P<limit>\d+))?
@@ -35,7 +35,7 @@ class Query:
     """A parsed statement."""
 
     columns: tuple[str, ...]
-    group: str
+    marking: str
     after: int | None
     ordered: bool
     limit: int
@@ -51,19 +51,29 @@ class Query:
         if found is None:
             raise WrongStatementError("syntax error")
         columns = tuple(name.strip().strip("`") for name in found["columns"].split(","))
-        if unknown := set(columns) - set(COLUMNS):
+        if unknown := set(columns) - {*COLUMNS, found["marking"]}:
             raise WrongStatementError(f"Column '{min(unknown)}' cannot be resolved")
         after = None if found["after"] is None else int(found["after"])
         limit = min(int(found["limit"] or ROWS_MAX), ROWS_MAX)
-        return cls(columns, found["group"], after, bool(found["order"]), limit)
+        return cls(columns, found["marking"], after, bool(found["order"]), limit)
 
     def rows(self, members: Members) -> list[list[Any]]:
         """Returns the rows of the result. Without ORDER BY they are shuffled."""
         users = (user for user in users_of(members) if self.after is None or user["id"] > self.after)
-        rows = [[user[name] for name in self.columns] for user in islice(users, self.limit)]
+        rows = [[self._value(user, name) for name in self.columns] for user in islice(users, self.limit)]
         if not self.ordered:
             Random(members.seed).shuffle(rows)
         return rows
+
+    def _value(self, user: dict[str, Any], name: str) -> Any:
+        if name != self.marking:
+            return user[name]
+        return tag_value(user) if name.startswith("user_tag_") else 1
+
+
+def tag_value(user: dict[str, Any]) -> str:
+    """Returns the value that each tag has for a user."""
+    return f"等级{user['level']}"
 
 
 def json_lines(columns: Sequence[str], rows: list[list[Any]]) -> Iterator[str]:
