@@ -78,6 +78,27 @@ class Computed(Protocol):
     is_computed: Literal[True]
 
 
+@runtime_checkable
+class Upload(Protocol):
+    """Capability of the body of a request: its length may be known, and it may be read a second time.
+
+    Such a body is sent with its length, and once more if the platform sent no answer.
+    """
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Length of the body; None when it is not known before its end."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Returns itself."""
+
+    async def __anext__(self) -> bytes:
+        """Returns the next bytes."""
+
+    async def rewind(self) -> bool:
+        """Continues with the first byte again. Returns False if the source cannot be read twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
     """The position in a file from which a download resumes.
@@ -214,6 +235,20 @@ class Cancelling(Protocol):
 
         Returns:
             False if the platform cannot cancel what runs now, so it continues.
+
+        Raises:
+            PlatformError: The platform did not receive the request, or refused it.
+        """
+
+
+@runtime_checkable
+class Discarding(Protocol):
+    """Capability: the driver can delete the result of an operation on the platform."""
+
+    async def discard(self, export: ExportKind, operation_id: str) -> None:
+        """Deletes the result. Called once, after the export has succeeded; an error is logged and changes nothing.
+
+        It does nothing for a kind whose results need not be deleted.
 
         Raises:
             PlatformError: The platform did not receive the request, or refused it.
