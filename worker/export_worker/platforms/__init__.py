@@ -22,6 +22,7 @@ _MODULE_OF = {
     "ConnectionSettings": "export_worker.platforms.settings",
     "Credential": "export_worker.platforms.http.outgoing",
     "Direct": "export_worker.platforms.base",
+    "Discarding": "export_worker.platforms.base",
     "Document": "export_worker.platforms.http.graphql",
     "Download": "export_worker.platforms.base",
     "Downloader": "export_worker.platforms.http.downloads",

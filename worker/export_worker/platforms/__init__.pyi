@@ -13,6 +13,7 @@ from export_worker.platforms.base import Catalog as Catalog
 from export_worker.platforms.base import Checking as Checking
 from export_worker.platforms.base import Computed as Computed
 from export_worker.platforms.base import Direct as Direct
+from export_worker.platforms.base import Discarding as Discarding
 from export_worker.platforms.base import Download as Download
 from export_worker.platforms.base import Driver as Driver
 from export_worker.platforms.base import Previewing as Previewing

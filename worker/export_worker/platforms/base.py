@@ -218,3 +218,17 @@ class Cancelling(Protocol):
         Raises:
             PlatformError: The platform did not receive the request, or refused it.
         """
+
+
+@runtime_checkable
+class Discarding(Protocol):
+    """Capability: the driver can delete the result of an operation on the platform."""
+
+    async def discard(self, export: ExportKind, operation_id: str) -> None:
+        """Deletes the result. Called once, after the export has succeeded; an error is logged and changes nothing.
+
+        It does nothing for a kind whose results need not be deleted.
+
+        Raises:
+            PlatformError: The platform did not receive the request, or refused it.
+        """

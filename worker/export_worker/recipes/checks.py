@@ -48,7 +48,7 @@ def _of_kind(address: tuple[str, ...], kind: KindSpec, options: frozenset[str]) 
     fields = frozenset(kind.fields) | options
     later = fields | {"operation_id"} | {f"keep.{name}" for name in kind.submit.keep}
     yield from _of_request((*address, "submit"), kind.submit, fields)
-    for name, request in (("poll", kind.poll), ("cancel", kind.cancel)):
+    for name, request in (("poll", kind.poll), ("cancel", kind.cancel), ("delete", kind.delete)):
         if request is not None:
             yield from _of_request((*address, name), request, later)
     result = kind.result

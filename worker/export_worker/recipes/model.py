@@ -257,6 +257,10 @@ class KindSpec(RecipeModel):
     """Where its files are. Required."""
     cancel: Request | None = None
     """The request that cancels the job. Default: none."""
+    delete: Request | None = None
+    """The request that deletes the result at the API, after the export has succeeded. Default: none.
+
+    It is sent once and has 10 seconds. An error is logged, and the export has succeeded all the same."""
     example: Example = Example()
     """Samples for `recipe check`. Default: made from the recipe."""
 

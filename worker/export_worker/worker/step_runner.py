@@ -32,6 +32,7 @@ from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument,
 from export_worker.worker.answer_masking import masked_poll, masked_submit
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connection, Connections
+from export_worker.worker.discarding import discard_result
 from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.outages import PlatformChecks, platform_is_down, signal_of_failure, signal_of_success
 from export_worker.worker.step_details import step_details, timed_call, unclear_submits
@@ -111,6 +112,8 @@ class StepRunner:
                 _log.warning("restart.delayed", error=str(delayed))
                 return
             _log_step(claimed.export, decision)
+            connection = self._connections.find(claimed.export)
+            await discard_result(claimed, decision.export, connection, self._redactor)
             for detail in step_details(claimed, decision.export, time.monotonic() - started_s):
                 self._instrument.on(detail)
             for detail in unclear_submits(decision.export, held.unclear_submits):

@@ -398,13 +398,20 @@ catalog.lists = { path = "/lists", query = { page = "{page}" }, items = "lists",
 """
 
 
-async def test_cancel_catalog_headers_and_options_are_sent(build: Any, played: Played) -> None:
-    played.answers = {"/exports/1": [204], "/lists?page=0": [{"lists": [{"id": 1}]}], "/lists?page=1": [{"lists": []}]}
+async def test_cancel_delete_catalog_headers_and_options_are_sent(build: Any, played: Played) -> None:
+    played.answers = {
+        "/exports/1": [204],
+        "/exports/1/file": [204],
+        "/lists?page=0": [{"lists": [{"id": 1}]}],
+        "/lists?page=1": [{"lists": []}],
+    }
     kind = KIND + 'cancel = { method = "DELETE", path = "/exports/{operation_id}" }\n'
+    kind += 'delete = { method = "DELETE", path = "/exports/{operation_id}/file" }\n'
     driver = build(HEAD + TENANT + kind + POLL + FILE)
-    await driver.cancel(Users(), "1")
+    assert await driver.cancel(Users(), "1")
+    await driver.discard(Users(), "1")
     assert await driver.catalog("lists", None) == [{"id": 1}]
-    assert played.requests[0][:2] == ("DELETE", "/exports/1")
+    assert [request[:2] for request in played.requests[:2]] == [("DELETE", "/exports/1"), ("DELETE", "/exports/1/file")]
     assert {headers["X-Tenant"] for headers in played.headers} == {"t1"}
 
 

@@ -69,7 +69,7 @@ class _Job:
 
 
 class RecipeDriver:
-    """Implements `Driver`, `Resuming`, `Cancelling` and `Catalog`. Can be built outside of an event loop.
+    """Implements `Driver`, `Resuming`, `Cancelling`, `Discarding` and `Catalog`. Can be built outside of an event loop.
 
     Args:
         name: Name of the connection.
@@ -238,11 +238,19 @@ class RecipeDriver:
             raise PlatformRefusedError(f"result: {error}") from None
         return with_query(self._client.url(path), query), headers
 
-    async def cancel(self, export: ExportKind, operation_id: str) -> None:
-        """Cancels the job, if the recipe has a request for it."""
+    async def cancel(self, export: ExportKind, operation_id: str) -> bool:
+        """Cancels the job. Returns False if the recipe has no request for it."""
         job = self._job(export, operation_id)
-        if job.kind.cancel is not None:
-            await self._api.response(self._call(job.kind.cancel, job))
+        if job.kind.cancel is None:
+            return False
+        await self._api.response(self._call(job.kind.cancel, job))
+        return True
+
+    async def discard(self, export: ExportKind, operation_id: str) -> None:
+        """Deletes the result at the API, if the recipe has a request for it."""
+        job = self._job(export, operation_id)
+        if job.kind.delete is not None:
+            await self._api.response(self._call(job.kind.delete, job))
 
     async def catalog(self, resource: str, project: str | None) -> list[dict[str, Any]]:
         """Lists all pages of one resource.
