@@ -32,5 +32,6 @@ RESOURCES = (
     "frequencies",
     "clusters",
     "user-groups",
+    "project-tags",
 )
 """What a catalog lists."""

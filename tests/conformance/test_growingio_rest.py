@@ -13,7 +13,7 @@ class TestGrowingioRest(DriverSuite):
     platform = "growingio-rest"
     export: ClassVar[ExportKind] = GrowingioSegmentProfileUsers(project_id=PROJECT, segment_key="seg_51activity")
     unknown_export: ClassVar[ExportKind] = GrowingioSegmentProfileUsers(project_id=PROJECT, segment_key="seg_unknown")
-    projects: ClassVar = {"segments": PROJECT, "tags": PROJECT}
+    projects: ClassVar = {"segments": PROJECT, "tags": PROJECT, "project-tags": PROJECT}
     unknown_export_errors = (PlatformUnavailableError,)
     """The platform responds "Internal Server Error" to an unknown key."""
 

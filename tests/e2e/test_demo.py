@@ -35,7 +35,7 @@ def test_demo_completes_every_kind_in_both_rounds_and_exits_0() -> None:
     assert done.returncode == 0, terminal.text
     document = json.loads(done.stdout)
     exports = document["exports"]
-    assert [status["phase"] for status in exports] == ["succeeded"] * 26
+    assert [status["phase"] for status in exports] == ["succeeded"] * 30
     assert {status["kind"] for status in exports} == set(PLATFORM_OF_KIND)
     flaky = [status for status in exports if status["metadata"]["weather"] == "flaky"]
     # The platform refuses the first submit of each, and two connections submit the same user group. While the calls of
@@ -44,7 +44,7 @@ def test_demo_completes_every_kind_in_both_rounds_and_exits_0() -> None:
     assert sum(status["counters"]["submits"] > 1 for status in flaky) >= len(flaky) - 1
     assert any(status["counters"]["retries"] for status in flaky)
     assert {event["subject"] for event in document["events"]} == {status["export_id"] for status in exports}
-    assert len({event["id"] for event in document["events"]}) == 26
+    assert len({event["id"] for event in document["events"]}) == 30
     for text in (STARTING, "Round 1 of 2", "Round 2 of 2", "Waiting for "):
         assert text in terminal.text
 
@@ -101,7 +101,7 @@ def test_commands_that_demo_with_serve_prints_can_be_pasted(site: Site, tmp_path
     assert "<html" in page
     assert from_readme.startswith("succeeded ['s3://demo-exports/")
     text = log.read_text(encoding="utf-8")
-    assert "26 of 26 exports succeeded, 26 events received" in text
+    assert "30 of 30 exports succeeded, 30 events received" in text
     assert "Traceback" not in text
 
 

@@ -26,6 +26,7 @@ OTHER_ROOMS = (
     "export_worker.contract.queue_jobs",
     "export_worker.platforms.arguments",  # of the command `call`
     "export_worker.platforms.conformance",
+    "export_worker.platforms.recipe_check",
     *(f"export_worker.platforms.{name}.operations" for name in ("growingio", "growingio_rest")),
     *(f"export_worker.platforms.{name}.operations" for name in ("sensorsdata", "thinkingdata")),
     "export_worker.platforms.growingio.queries",

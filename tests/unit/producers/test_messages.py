@@ -25,6 +25,8 @@ FOR_PROGRAMS = {
     "public, max-age=31536000, immutable",
     "return redis.call('HGET', KEYS[1], 'a')",
     "Basic {}",
+    "HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
+    "ACS3-HMAC-SHA256 Credential={},SignedHeaders={},Signature={}",
     "SELECT {} FROM {} c LEFT JOIN {} u ON {} WHERE c.cluster_name = {}",
     "c.{} = CAST(u.{} AS varchar)",
 }

@@ -1,19 +1,19 @@
 """`export-worker call`: makes any call that a platform's API document describes, and checks it before it is sent."""
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 from rich.table import Table
 from rich.text import Text
 
 from export_producers.commands import interrupts, rendering
+from export_worker.commands.bodies import BodyOptions, CallBody, FileSource, Source, open_source
 from export_worker.config import Config, load_config
+from export_worker.contract import charsets
 from export_worker.contract.printable import dumps
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.arguments import body_problem, check_arguments, describe, find_operation
@@ -24,8 +24,6 @@ from export_worker.wiring.catalog import masked_errors
 from export_worker.wiring.connections import open_driver
 from export_worker.wiring.secrets import build_redactor
 
-CHUNK_BYTES = 64 * 1024
-"""Size of one read of a CSV body."""
 JSON_BODY_MAX_BYTES = 4 * 1024 * 1024
 """The definition of a group has some kilobytes; a much larger body belongs to another call."""
 
@@ -36,6 +34,7 @@ def call(
     *,
     params: tuple[str, ...],
     body: str | None,
+    charset: str | None,
     yes: bool,
     show: bool,
     as_json: bool,
@@ -43,13 +42,13 @@ def call(
     """See `declarations.call`."""
     config = load_config()
     if show:
-        if operation is not None or params or body is not None:
+        if operation is not None or params or body is not None or charset is not None:
             raise click.UsageError("--list takes CONNECTION and no other argument")
         _print_list(interrupts.run(_list_operations(config, connection)), as_json=as_json)
         return
     if operation is None:
         raise click.UsageError(f"OPERATION is missing; list them with: export-worker call {connection} --list")
-    called = _call(config, connection, operation, params=params, body=body, yes=yes)
+    called = _call(config, connection, operation, params=params, body=BodyOptions(body, charset), yes=yes)
     answer = interrupts.run(called, lambda: "The platform may have received the call.")
     click.echo(dumps(answer, indent=None if as_json else 2))
 
@@ -60,27 +59,40 @@ async def _list_operations(config: Config, connection: str) -> list[Operation]:
 
 
 async def _call(
-    config: Config, connection: str, name: str, *, params: Sequence[str], body: str | None, yes: bool
+    config: Config, connection: str, name: str, *, params: Sequence[str], body: BodyOptions, yes: bool
 ) -> Any:
     redactor = build_redactor(config)
     configure_logging(redactor, "ERROR")
     async with open_driver(config, connection, redactor) as driver:
         operations = _operations(driver, config.connections[connection].platform)
         operation = find_operation(operations.operations, name)
-        problem = body_problem(operation, given=body is not None)
+        problem = body_problem(operation, given=body.name is not None)
         if problem is not None:
             raise InvalidRequestError([problem])
-        with _open_body(body) as source:
-            document = None
-            if source is not None and operation.body == "json":
-                document = _json_body(source)
+        _check_charset(body.charset, operation)
+        async with AsyncExitStack() as stack:
+            source = None
+            if body.name is not None:
+                source = await stack.enter_async_context(open_source(config, connection, redactor, body.name))
+            document = await _json_body(source) if source is not None and operation.body == "json" else None
             arguments = check_arguments(operation, params, document)
-            if operation.deletes and not yes:
-                _confirm(operation, connection, arguments)
-            stream = _chunks(source) if source is not None and operation.body == "csv" else None
+            upload = CallBody(source, body.charset) if source is not None and operation.body == "csv" else None
+            if not yes:
+                await _confirm(operation, connection, arguments, upload)
             # A platform may repeat a credential in its answer.
             with masked_errors(redactor):
-                return redactor.value(await operations.call(operation, arguments, stream))
+                return redactor.value(await operations.call(operation, arguments, upload))
+
+
+def _check_charset(label: str | None, operation: Operation) -> None:
+    if label is None:
+        return
+    if operation.body != "csv":
+        raise InvalidRequestError([FieldProblem("--charset", f"is not used: {operation.name} takes no CSV")])
+    try:
+        charsets.charset(label)
+    except ValueError as error:
+        raise InvalidRequestError([FieldProblem("--charset", str(error))]) from None
 
 
 def _operations(driver: Driver, platform: str) -> Operations:
@@ -89,45 +101,38 @@ def _operations(driver: Driver, platform: str) -> Operations:
     return driver
 
 
-def _confirm(operation: Operation, connection: str, arguments: dict[str, Any]) -> None:
-    """Asks the user before the operation deletes something. Without a terminal, the option `--yes` is required."""
+async def _confirm(operation: Operation, connection: str, arguments: dict[str, Any], upload: CallBody | None) -> None:
+    """Asks the user before the operation deletes something, or replaces something by an empty body.
+
+    Without a terminal, the option `--yes` is required.
+    """
+    does = "deletes" if operation.deletes else "sends an empty body"
+    if not operation.deletes and (upload is None or not await upload.is_empty()):
+        return
     if sys.stdin is None or not sys.stdin.isatty():
-        message = f"is required: {operation.name} deletes, and there is no terminal for a confirmation"
+        message = f"is required: {operation.name} {does}, and there is no terminal for a confirmation"
         raise InvalidRequestError([FieldProblem("--yes", message)])
     shown = ", ".join(f"{name}={value}" for name, value in arguments.items())
     with interrupts.blocking_input():
-        click.confirm(f"{operation.name} on {connection} deletes ({shown}). Continue?", abort=True, err=True)
+        click.confirm(f"{operation.name} on {connection} {does} ({shown}). Continue?", abort=True, err=True)
 
 
-@contextmanager
-def _open_body(body: str | None) -> Iterator[BinaryIO | None]:
-    if body is None:
-        yield None
-    elif body == "-":
-        if sys.stdin is None:
-            raise InvalidRequestError([FieldProblem("body", "standard input is closed")])
-        yield sys.stdin.buffer
+async def _json_body(source: Source) -> bytes:
+    if isinstance(source, FileSource):
+        with interrupts.blocking_input():
+            document = source.read_now(JSON_BODY_MAX_BYTES + 1)
     else:
-        try:
-            file = Path(body).open("rb")  # noqa: SIM115 - closed below; errors of the caller must not be reported as errors of opening
-        except OSError as error:
-            raise InvalidRequestError([FieldProblem("body", f"cannot read {body} ({error.strerror})")]) from None
-        with file:
-            yield file
-
-
-def _json_body(source: BinaryIO) -> bytes:
-    with interrupts.blocking_input():
-        document = source.read(JSON_BODY_MAX_BYTES + 1)
+        document = await _first_bytes(source, JSON_BODY_MAX_BYTES + 1)
     if len(document) > JSON_BODY_MAX_BYTES:
         raise InvalidRequestError([FieldProblem("body", f"must have at most {JSON_BODY_MAX_BYTES} bytes")])
     return document
 
 
-async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:
-    """Yields the file in chunks, so that it is never in memory as a whole."""
-    while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
-        yield chunk
+async def _first_bytes(source: Source, limit_bytes: int) -> bytes:
+    document = b""
+    while len(document) < limit_bytes and (chunk := await source.read(len(document))):
+        document += chunk
+    return document
 
 
 def _print_list(operations: Sequence[Operation], *, as_json: bool) -> None:

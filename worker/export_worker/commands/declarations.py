@@ -66,9 +66,13 @@ def catalog() -> None:
     "--param", "params", type=TEXT, metavar="K=V", multiple=True, help="A parameter; repeat the option for a list."
 )
 @click.option(
-    "--body", "body", metavar="FILE|-", help="JSON or CSV, as the operation requires; - reads standard input."
+    "--body",
+    "body",
+    metavar="FILE|-|s3://BUCKET/KEY",
+    help="JSON or CSV, as the operation requires; - reads standard input.",
 )
-@click.option("--yes", is_flag=True, help="Delete without asking.")
+@click.option("--charset", type=TEXT, metavar="NAME", help="The charset of a CSV body; it is sent as UTF-8.")
+@click.option("--yes", is_flag=True, help="Delete, or send an empty body, without asking.")
 @click.option("--list", "show", is_flag=True, help="List every operation of CONNECTION, and call none.")
 @options.as_json
 def call() -> None:

@@ -172,6 +172,9 @@ class GrowingioUserTagUsers(_RestFile):
     project_id: PathKey | None = None
     """The id of the project: 1 to 128 letters, digits, `_` or `-`. Default: none; then the tag is one of the data
     centre."""
+    in_space: bool | None = None
+    """Whether the tag of a project is one of the connection's space (`space_id`). With false, it is one of the project
+    itself, which version 4.x has beside the tags of spaces. Default: true."""
 
 
 class ThinkingdataClusterUsers(Kind):

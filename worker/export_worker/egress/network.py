@@ -17,7 +17,7 @@ from export_worker.egress.connector import PolicyConnector, origin
 from export_worker.egress.network_settings import NetworkSettings
 from export_worker.egress.proxies import Proxy, is_bypassed, parse_proxy, proxy_secrets, proxy_variable
 from export_worker.egress.watched_files import CHECK_S, WatchedFiles
-from export_worker.references.environment import proxy_variables
+from export_worker.references.reading import proxy_variables
 
 _LOGIN_NEEDED = 407
 """A status that only proxies send (RFC 9110, 15.5.8)."""

@@ -78,6 +78,27 @@ class Computed(Protocol):
     is_computed: Literal[True]
 
 
+@runtime_checkable
+class Upload(Protocol):
+    """Capability of the body of a request: its length may be known, and it may be read a second time.
+
+    Such a body is sent with its length, and once more if the platform sent no answer.
+    """
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Length of the body; None when it is not known before its end."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Returns itself."""
+
+    async def __anext__(self) -> bytes:
+        """Returns the next bytes."""
+
+    async def rewind(self) -> bool:
+        """Continues with the first byte again. Returns False if the source cannot be read twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
     """The position in a file from which a download resumes.

@@ -53,6 +53,7 @@ class Operation:
         aliases: Shorter names for people.
         deletes: The call deletes something, so the command asks for confirmation before it sends it.
         any_of: Groups of parameters of which at least one must be given.
+        replaces: The call replaces something as a whole, so a repetition has no further effect.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Operation:
     aliases: tuple[str, ...] = ()
     deletes: bool = False
     any_of: tuple[tuple[str, ...], ...] = ()
+    replaces: bool = False
 
 
 @runtime_checkable

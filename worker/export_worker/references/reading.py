@@ -51,6 +51,11 @@ def read_reference(text: str, *, again: bool = False) -> str:
     return text
 
 
+def proxy_variables() -> dict[str, str]:
+    """Returns the variables of the process that name proxies, such as `HTTPS_PROXY`. They may contain passwords."""
+    return {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+
+
 def _variable(name: str) -> str:
     value = os.environ.get(name, "")
     if not value:

@@ -70,6 +70,9 @@ class S3Client(Protocol):
     def list_objects_v2(self, **arguments: Any) -> dict[str, Any]:
         """`s3:ListBucket`; called only to find out whether the worker can use the bucket."""
 
+    def get_object(self, **arguments: Any) -> dict[str, Any]:
+        """`s3:GetObject`; called only by `call --body s3://…`."""
+
     def head_object(self, **arguments: Any) -> dict[str, Any]:
         """`s3:GetObject`, and `s3:ListBucket`: without it S3 answers 403 for a free key. Also after each upload."""
 

@@ -1,5 +1,6 @@
 """Builds drivers and the limits of connections from the configuration."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -41,7 +42,8 @@ async def open_driver(config: Config, connection: str, redactor: Redactor) -> As
             [FieldProblem("connection", unknown_name("connection", connection, config.connections))]
         )
     with located_errors():
-        driver = build_driver(connection, settings, redactor)
+        # In a thread: it reads files, and may ask AWS for a secret.
+        driver = await asyncio.to_thread(build_driver, connection, settings, redactor)
     try:
         yield driver
     finally:

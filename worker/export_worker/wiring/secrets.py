@@ -4,7 +4,7 @@ from export_worker.config import Config
 from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.egress.proxies import environment_secrets, proxy_secrets
 from export_worker.errors import ConfigError
-from export_worker.references.environment import proxy_variables
+from export_worker.references.reading import proxy_variables
 
 
 def build_redactor(config: Config) -> Redactor:

@@ -156,7 +156,7 @@ def build_upload_sweeper(
 
 @asynccontextmanager
 async def open_check_client(config: Config, redactor: Redactor, settings: StorageSettings) -> AsyncIterator[S3Client]:
-    """Opens an S3 client for the checks of `doctor`, with short timeouts and few attempts.
+    """Opens an S3 client for one command, with short timeouts and few attempts.
 
     Raises:
         ConfigError: boto3 refuses the settings, or cannot fetch the credentials.

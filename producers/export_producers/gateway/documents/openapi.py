@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, generated from the models of the API. Needs only pydantic."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -34,7 +34,7 @@ from export_producers.reads.stats_document import Stats
 from export_producers.reads.workers import Fleet
 from export_producers.reasons import ExplanationDocument
 from export_worker.contract.dry_run import DryRun
-from export_worker.contract.request import ExportRequest
+from export_worker.contract.request import ExportRequest, kind_models
 from export_worker.contract.status import Accepted, Phase, Status
 
 Json = dict[str, Any]
@@ -91,9 +91,15 @@ ANSWERS: tuple[type[BaseModel], ...] = (
 """The models of answers."""
 
 
-@cache
 def document() -> Json:
-    """Returns the document. It is cached, so callers must not modify it."""
+    """Returns the document, with all kinds that are known. It is cached, so callers must not modify it."""
+    return _document(tuple(kind_models().values()))
+
+
+@lru_cache(maxsize=4)
+def _document(kinds: Sequence[type[BaseModel]]) -> Json:
+    """Returns the document. Args: kinds: The models of all kinds; others make another document."""
+    del kinds
     _, schemas = models_json_schema(
         [*((model, "validation") for model in ORDERS), *((model, "serialization") for model in ANSWERS)],
         ref_template="#/components/schemas/{model}",

@@ -24,13 +24,13 @@ from export_worker.platforms import (
     Ready,
     Redactor,
     RemoteFile,
-    StaticAuth,
+    Secret,
+    SecretAuth,
     Submitted,
     authorization,
     check_header_value,
     platform_settings,
     reading_answer,
-    reveal,
     storable_text,
 )
 from tiny_platform.kinds import TinyListUsers
@@ -75,11 +75,9 @@ class TinyDriver:
 
     def __init__(self, name: str, settings: ConnectionSettings, redactor: Redactor) -> None:
         own = platform_settings(name, settings, TinySettings)
-        setting = f"connections.{name}.token"
-        token = check_header_value(reveal(own.token or SecretStr(""), setting), setting)
-        redactor.add(token)
+        token = Secret(own.token or SecretStr(""), f"connections.{name}.token", redactor).must(check_header_value)
         self._client = HttpClient.for_connection(name, own, redactor)
-        self._auth = StaticAuth(authorization("Bearer", token))
+        self._auth = SecretAuth([token], lambda value: authorization("Bearer", value))
         self._downloader = Downloader(self._client, self._auth, own.allow_hosts, own.file_content_types)
 
     async def submit(self, export: ExportKind) -> Submitted:

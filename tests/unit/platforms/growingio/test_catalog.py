@@ -86,3 +86,21 @@ def test_name_of_a_segment_is_resolved_only_if_one_segment_has_it(items: list[tu
         assert len(found) < 600
         assert found.isprintable()
     assert outcome in found
+
+
+async def test_answer_without_the_field_is_an_error_and_an_empty_field_is_not() -> None:
+    async with ScriptedServer() as server, growingio_driver(server) as gio:
+        server.on(GRAPHQL, json_replied({"data": {}}), json_replied({"data": {"projects": None}}))
+        with pytest.raises(PlatformMalformedError, match="Projects: the response has no projects"):
+            await gio.catalog("projects", None)
+        assert await gio.catalog("projects", None) == []
+
+
+@pytest.mark.parametrize("name", ["高价值用户", " 高价值用户 "])
+def test_segment_is_found_also_with_blanks_around_its_name(name: str) -> None:
+    items = [{"id": "AVpZBzpK", "name": name}, {"id": "other123", "name": "x"}]
+    entity = Entity("segments", "WlGk4Daj", "name", "高价值用户")
+    assert segment_id(entity, items, Redactor()) == "AVpZBzpK"
+    exact = [*items, {"id": "exact123", "name": "高价值用户"}]
+    if name != entity.value:
+        assert segment_id(entity, exact, Redactor()) == "exact123"

@@ -196,7 +196,7 @@ async def test_submit_with_stage_error_raises_with_reason(error: Any, reason: st
 
 
 @pytest.mark.parametrize(
-    "job", [None, {}, {"id": None}, {"id": ""}, {"id": 17}, {"id": "a\ud800"}, {"id": "a" * 5000}, [], "text"]
+    "job", [None, {}, {"id": None}, {"id": ""}, {"id": 1.5}, {"id": "a\ud800"}, {"id": "a" * 5000}, [], "text"]
 )
 async def test_submit_response_without_usable_id_raises_malformed(job: Any) -> None:
     with pytest.raises(PlatformMalformedError) as caught:
@@ -209,7 +209,7 @@ async def test_kind_of_other_platform_is_refused() -> None:
         await submit(export=SensorsdataUserGroupUsers(group_id=1))
 
 
-@pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "finish", "x"])
+@pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "done", "x"])
 async def test_poll_with_non_terminal_stage_returns_pending(stage: str) -> None:
     assert await poll(json_replied(result(stage=stage, uris=["/too/early.csv"]))) == Pending(stage)
 
@@ -233,7 +233,7 @@ async def test_poll_with_stage_error_returns_operation_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    "uris", [[None], [17], [""], ["relative.csv"], ["https://evil.cn/a.csv"], ["/a/"], "/a.csv", {}, ["/\ud800.csv"]]
+    "uris", [[None], [17], [""], ["relative/"], ["https://evil.cn/a.csv"], ["/a/"], "/a.csv", {}, ["/\ud800.csv"]]
 )
 async def test_uri_that_is_no_absolute_path_raises_malformed(uris: Any) -> None:
     with pytest.raises(PlatformMalformedError) as caught:
@@ -356,6 +356,7 @@ async def test_secret_in_error_page_is_masked() -> None:
             "/download?file=/jobs/results/DES-1/%E4%B8%8B%E8%BD%BD%20a%26b%23c%2Bd%2541%3Fe.csv",
         ),
         ("/jobs/results/DET-1/c6be148a.csv", "/download?file=/jobs/results/DET-1/c6be148a.csv"),
+        ("jobs/results/DET-1/c6be148a.csv", "/download?file=jobs/results/DET-1/c6be148a.csv"),
         ("//x/a=b;c\"d'.csv", "/download?file=//x/a%3Db%3Bc%22d%27.csv"),
     ],
 )
@@ -373,3 +374,37 @@ async def test_uri_is_encoded_exactly_once_for_download(uri: str, target: str) -
     [seen] = server.asked("/download")
     assert seen.target == target
     assert seen.headers["Authorization"] == f"Token {CANARY}"
+
+
+# Forms beside those of the document
+
+
+@pytest.mark.parametrize("job_id", [17, 17.0, "17", " 17 "])
+async def test_job_id_that_is_a_number_is_its_digits(job_id: Any) -> None:
+    assert (await submit(json_replied(submitted(id=job_id)))).operation_id == "17"
+
+
+@pytest.mark.parametrize("stage", ["finish", "Finish "])
+async def test_stage_is_recognized_in_any_case(stage: str) -> None:
+    assert await submit(json_replied(submitted(stage=stage))) == Submitted(JOB_ID, stage, done=True)
+    assert await poll(json_replied(result(stage=stage, uris=["/a.csv"]))) == Ready(
+        stage, (RemoteFile("/a.csv", "a.csv"),)
+    )
+    assert isinstance(await poll(json_replied(result(stage="Error"))), OperationFailed)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Cannot query field 'submitTagUserExportJobByKey' on type 'Mutation'.",
+        "Validation error: Unknown type TagUserExportJobByKeyInput",
+    ],
+)
+async def test_refusal_of_an_old_version_names_the_field_that_it_accepts(message: str) -> None:
+    refusal = json_replied({"errors": [{"message": message}]})
+    with pytest.raises(PlatformRefusedError, match=r"from version 13\.4; export this tag by its tag_id") as caught:
+        await submit(refusal)
+    assert message in str(caught.value)
+    with pytest.raises(PlatformRefusedError) as other:
+        await submit(json_replied({"errors": [{"message": "no right"}]}))
+    assert "tag_id" not in str(other.value)

@@ -20,9 +20,10 @@ from export_worker.errors import (
     PlatformMalformedError,
     PlatformRefusedError,
     PlatformUnavailableError,
+    StepError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
-from export_worker.platforms.base import Catalog, Driver
+from export_worker.platforms.base import Catalog, Driver, cheap_check
 from export_worker.platforms.growingio_rest.driver import GrowingioRestDriver
 from export_worker.platforms.operations import Operations
 from export_worker.platforms.settings import ConnectionSettings
@@ -140,7 +141,7 @@ async def test_responses_within_list_of_one_are_read() -> None:
         {},
         {"id": None},
         {"id": ""},
-        {"id": 17},
+        {"id": 1.5},
         {"id": ".."},
         {"id": "a/../b"},
         {"id": "a\ud800"},
@@ -161,7 +162,7 @@ async def test_error_for_missing_id_quotes_masked_response() -> None:
         await submit(json_replied({"message": f"系统维护中 {CANARY}"}))
 
 
-@pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "finish", "x"])
+@pytest.mark.parametrize("stage", ["NONE", "READY", "RUNNING", "DATA_READY", "TENCENT_PORTRAIT_RUNNING", "done", "x"])
 async def test_poll_with_non_terminal_stage_returns_pending(stage: str) -> None:
     assert await poll(json_replied({"stage": stage, "uris": [URI]})) == Pending(stage)
 
@@ -192,7 +193,7 @@ async def test_poll_response_without_stage_raises_malformed(response: Any) -> No
         [None],
         [17],
         [""],
-        ["relative.csv"],
+        ["relative/"],
         ["https%3A%2F%2Fevil.cn%2Fa.csv"],
         ["%2Fa%2F"],
         ["%2Fa b.csv"],
@@ -218,6 +219,8 @@ async def test_uri_that_is_no_encoded_path_raises_malformed(uris: Any) -> None:
     [
         ("%2Fjobs%2Fa%26b%23c%2Bd%20%2541%3Fe.csv", "a&b#c+d %41?e.csv"),
         ("%2fjobs%2fa.csv", "a.csv"),
+        ("jobs%2Fresults%2Fa.csv", "a.csv"),
+        ("a.csv", "a.csv"),
         ("/jobs/a%2520b.csv", "a%20b.csv"),
         ("%2Fjobs%2Fa%252Fb.csv", "a%2Fb.csv"),
         ("%2Fjobs%2F%FF.csv", "�.csv"),
@@ -327,3 +330,62 @@ async def test_aborted_download_is_closed() -> None:
             async for chunk in download.chunks():
                 assert chunk.startswith(b"gio_id")
                 break
+
+
+# Forms beside those of the document
+
+
+@pytest.mark.parametrize("job_id", [17, 17.0, "17", " 17 "])
+async def test_job_id_that_is_a_number_is_its_digits(job_id: Any) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
+        server.on(SUBMIT, json_replied({"id": job_id}))
+        assert await rest.submit(SEGMENT) == Submitted("17")
+
+
+@pytest.mark.parametrize("stage", ["finish", "Finish "])
+async def test_stage_is_recognized_in_any_case(stage: str) -> None:
+    assert await poll(json_replied({"stage": stage, "uris": []})) == Ready(stage, ())
+    assert isinstance(await poll(json_replied({"stage": "error"})), OperationFailed)
+
+
+# Tags of a project beside those of its spaces
+
+
+@pytest.mark.parametrize(
+    ("in_space", "path"),
+    [
+        (None, "/v1/api/projects/WlGk4Daj/spaces/VKwkPmqX/user_tags/tag_rfm/export_jobs"),
+        (False, "/v1/api/projects/WlGk4Daj/user_tags/tag_rfm/export_jobs"),
+    ],
+)
+async def test_tag_is_exported_from_the_space_or_from_the_project(in_space: bool | None, path: str) -> None:
+    export = GrowingioUserTagUsers(project_id="WlGk4Daj", tag_key="tag_rfm", in_space=in_space)
+    async with ScriptedServer() as server, growingio_rest_driver(server, space_id="VKwkPmqX") as rest:
+        server.on(path, json_replied({"id": "kqQeWeGr"}))
+        assert await rest.submit(export) == Submitted("kqQeWeGr")
+
+
+# The cheap call
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (json_replied({"stage": "NONE"}), None),
+        (replied("Internal Server Error", 500), None),
+        (replied("Internal Server Error", 200), None),
+        (json_replied({"message": "no such job"}, 404), None),
+        (json_replied({}, 401), AuthFailedError),
+        (replied("<html>", 502, "text/html"), PlatformUnavailableError),
+        (replied("<html>login</html>", 200, "text/html"), PlatformMalformedError),
+    ],
+)
+async def test_check_makes_only_the_call_that_every_document_names(reply: Reply, error: type[StepError] | None) -> None:
+    async with ScriptedServer() as server, growingio_rest_driver(server) as rest:
+        server.on("/v1/api/job/result/00000000", reply)
+        if error is None:
+            assert await cheap_check(rest) == "the token is not refused"
+        else:
+            with pytest.raises(error):
+                await cheap_check(rest)
+    assert len(server.seen) == 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from export_worker.contract.request import ExportKind
+from export_worker.contract.request import ExportKind, GrowingioUserTagUsers
 from support.drivers import growingio_rest_driver
 from support.golden_files import check_golden
 from support.growingio_rest_sample import FILE, JOB_ID, ODD_FILE, RESULT, SEGMENT, SUBMIT, SUBMITTED, URI
@@ -48,6 +48,15 @@ async def test_submit_request_matches_document(name: str, export: ExportKind) ->
     [seen] = server.seen
     assert "language" not in seen.headers
     check_golden(f"growingio-rest/{name}", document_of(seen, SUBMITTED, asdict(submitted)))
+
+
+async def test_submit_of_a_tag_beside_spaces_matches_document() -> None:
+    export = GrowingioUserTagUsers(project_id="WlGk4Daj", tag_key="tag_rfm", in_space=False)
+    async with ScriptedServer() as server, growingio_rest_driver(server, space_id="VKwkPmqX") as rest:
+        server.on("/v1/api/projects/WlGk4Daj/user_tags/tag_rfm/export_jobs", json_replied(SUBMITTED))
+        submitted = await rest.submit(export)
+    [seen] = server.seen
+    check_golden("growingio-rest/submit-tag-of-project", document_of(seen, SUBMITTED, asdict(submitted)))
 
 
 async def test_poll_request_matches_document() -> None:

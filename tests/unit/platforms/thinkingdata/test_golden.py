@@ -1,7 +1,7 @@
 """The requests of ThinkingData's document: the driver sends the same ones."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from support.drivers import thinkingdata_driver
 from support.golden_files import DIRECTORY, check_golden
 from support.scripted_server import ScriptedServer, Seen, json_replied
 
+FORM = "application/x-www-form-urlencoded"
 NAMES = sorted(path.stem for path in (DIRECTORY / "thinkingdata").glob("*.json"))
 
 
@@ -24,7 +25,11 @@ async def pieces(text: str) -> AsyncIterator[bytes]:
 def document(seen: Seen) -> dict[str, Any]:
     url = URL(seen.target, encoded=True)
     media_type = seen.headers.get("Content-Type", "").partition(";")[0]
-    bodies = {"application/json": lambda: seen.json, "text/csv": seen.body.decode}
+    bodies: dict[str, Callable[[], Any]] = {
+        "application/json": lambda: seen.json,
+        "text/csv": seen.body.decode,
+        FORM: lambda: seen.form,
+    }
     body = bodies[media_type]() if seen.body else None
     request = {"method": seen.method, "path": url.raw_path, "query": dict(url.query), "body": body}
     return request if seen.method == "GET" else {**request, "content_type": media_type}
@@ -73,3 +78,27 @@ async def test_requests_of_export_match_samples(suffix: str) -> None:
     assert len(server.seen) == len(sent)
     for name, seen in zip(sent, server.seen, strict=True):
         check_golden(f"thinkingdata/{name}{suffix}", document(seen))
+
+
+SQL_EXPORTS: dict[str, dict[str, Any]] = {
+    "cluster": {},
+    "tag-of-numbers": {"catalog": "tag", "tag_type": "number"},
+    "tag-of-times": {"catalog": "tag", "tag_type": "time"},
+    "cluster-of-texts": {"join_key": "#account_id"},
+}
+
+
+@pytest.mark.parametrize("name", SQL_EXPORTS)
+async def test_requests_of_the_sql_api_match_the_golden_ones(name: str) -> None:
+    export = ThinkingdataClusterUsers(project_id=102, cluster_name="recent", refresh=False, **SQL_EXPORTS[name])
+    sent = ["submit-sql", "sql-task-info", "cancel-sql-task"]
+    async with ScriptedServer() as server, thinkingdata_driver(server, token="xxx") as ta:
+        for call in sent:
+            data = {"taskId": "162bbf6d9ec02000", "status": "RUNNING"}
+            server.on(f"/open/{call}", json_replied({"return_code": 0, "data": data}))
+        submitted = await ta.submit(export)
+        await ta.poll(export, submitted.operation_id)
+        await ta.cancel(export, submitted.operation_id)
+    check_golden(
+        f"thinkingdata-sql/{name}", {call: document(seen) for call, seen in zip(sent, server.seen, strict=True)}
+    )

@@ -2,8 +2,8 @@
 
 import posixpath
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -45,6 +45,7 @@ from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.graphql import Document, GraphQL
 from export_worker.platforms.http.responses import one_line, storable_text
+from export_worker.platforms.http.values import id_text, state_of
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 
@@ -54,6 +55,8 @@ _ERROR = "ERROR"
 
 _TEXT_MAX_CHARS = 4096
 """Limit of an id, a stage or a URI. All three are stored in Redis; real ones have at most a few hundred characters."""
+
+_NAMES_BY_KEY = (SUBMIT_TAG_BY_KEY.field, "TagUserExportJobByKeyInput")
 
 _HASH_ID = re.compile(r"[A-Za-z0-9]{8}")
 
@@ -94,20 +97,21 @@ class GrowingioDriver:
             PlatformError: The platform did not give a usable response.
         """
         document, variables = _submission(await self._with_segment_id(export))
-        data = await self._graphql.execute(
-            document,
-            variables,
-            is_sufficient=lambda data: _operation_id(data.get(document.field)) is not None,
-            timeout_s=SUBMIT_TIMEOUT_S,
-        )
+        with _hinting_at_tag_id(document):
+            data = await self._graphql.execute(
+                document,
+                variables,
+                is_sufficient=lambda data: _operation_id(data.get(document.field)) is not None,
+                timeout_s=SUBMIT_TIMEOUT_S,
+            )
         job = data.get(document.field)
         operation_id = _operation_id(job)
         if operation_id is None:
             raise PlatformMalformedError(f"{document.name}: the response has no job id", unclear=True)
         stage = _stage(job)
-        if stage == _ERROR:
+        if state_of(stage) == _ERROR:
             raise OperationFailedError(self._job_error(document, job))
-        return Submitted(operation_id, stage, done=stage == _FINISH)
+        return Submitted(operation_id, stage, done=state_of(stage) == _FINISH)
 
     async def _with_segment_id(self, export: ExportKind) -> ExportKind:
         """Returns the export with the id of its segment, if the request has only the segment's name."""
@@ -141,9 +145,9 @@ class GrowingioDriver:
         stage = _stage(result)
         if stage is None:
             raise PlatformMalformedError(f"{JOB_RESULT.name}: the response has no stage")
-        if stage == _FINISH:
+        if state_of(stage) == _FINISH:
             return Ready(stage, _files(result.get("uris")))
-        if stage == _ERROR:
+        if state_of(stage) == _ERROR:
             return OperationFailed(stage, "the platform's job ended in ERROR; the platform states no reason")
         return Pending(stage)
 
@@ -177,7 +181,9 @@ class GrowingioDriver:
         document = _listing(resource, project)
         variables = {} if project is None else {"projectId": project}
         data = await self._graphql.execute(document, variables, is_listing=True)
-        items = data.get(document.field)
+        if document.field not in data:
+            raise PlatformMalformedError(f"{document.name}: the response has no {document.field}")
+        items = data[document.field]
         if items is None:
             return []
         if not isinstance(items, list) or not all(isinstance(item, dict | None) for item in items):
@@ -197,7 +203,9 @@ class GrowingioDriver:
         """
         document = DOCUMENT_OF[operation.name]
         data = await self._graphql.execute(document, arguments, is_listing=True)
-        return data.get(document.field)
+        if document.field not in data:
+            raise PlatformMalformedError(f"{document.name}: the response has no {document.field}")
+        return data[document.field]
 
     async def close(self) -> None:
         """Closes connections."""
@@ -271,8 +279,21 @@ def _listing(resource: str, project: str | None) -> Document:
     return document
 
 
+@contextmanager
+def _hinting_at_tag_id(document: Document) -> Iterator[None]:
+    """Adds a hint to the refusal of a deployment that cannot export a tag by its key."""
+    try:
+        yield
+    except PlatformRefusedError as error:
+        # A refused document is quoted with its field, or with the type of its argument.
+        if document is SUBMIT_TAG_BY_KEY and any(name in str(error) for name in _NAMES_BY_KEY):
+            hint = "GrowingIO offers it from version 13.4; export this tag by its tag_id, which the catalog of tags has"
+            error.args = (f"{error} ({hint})",)
+        raise
+
+
 def _operation_id(job: Any) -> str | None:
-    return storable_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
+    return id_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
 
 
 def _stage(job: Any) -> str | None:
@@ -283,7 +304,7 @@ def _has_result(data: Mapping[str, Any]) -> bool:
     """Returns whether the data of a poll has the stage and, if the job has finished, its files."""
     result = data.get(JOB_RESULT.field)
     stage = _stage(result)
-    if stage != _FINISH:
+    if state_of(stage) != _FINISH:
         return stage is not None
     uris = result.get("uris") if isinstance(result, dict) else None
     return isinstance(uris, list) and bool(uris) and None not in uris
@@ -298,9 +319,12 @@ def _files(uris: Any) -> tuple[RemoteFile, ...]:
 
 
 def _file(uri: Any) -> RemoteFile:
-    """Returns one file. The URI is not encoded, so its base name is not decoded: `%41` in a title stays `%41`."""
+    """Returns one file. The URI is not encoded, so its base name is not decoded: `%41` in a title stays `%41`.
+
+    The document's samples begin with a slash. The URI is sent unchanged also without one.
+    """
     text = storable_text(uri, _TEXT_MAX_CHARS)
     name = posixpath.basename(text or "")
-    if text is None or not text.startswith("/") or not name:
-        raise PlatformMalformedError(f"{JOB_RESULT.name}: a uri is no absolute path of a file")
+    if text is None or "://" in text or not name.strip():
+        raise PlatformMalformedError(f"{JOB_RESULT.name}: a uri is no path of a file")
     return RemoteFile(uri=text, name=name)

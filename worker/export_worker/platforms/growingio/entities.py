@@ -10,7 +10,8 @@ from export_worker.contract.request import ExportKind, GrowingioAnalysis, Growin
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.platforms.http.listings import NAME_MAX_CHARS, look_up
-from export_worker.platforms.http.responses import one_line, storable_text
+from export_worker.platforms.http.responses import one_line
+from export_worker.platforms.http.values import id_text
 
 _RESOURCE_OF_ANALYSIS: Mapping[str, str] = {
     "CHARTS": "events",
@@ -66,15 +67,25 @@ def preview_of(entity: Entity, items: Sequence[Mapping[str, Any]], redactor: Red
     return look_up(items, entity.column, entity.value)
 
 
+def _named(items: Sequence[Mapping[str, Any]], name: str, *, exactly: bool) -> list[Any]:
+    """Returns the ids of the items with a name. Blanks around names count only if `exactly` is true."""
+    texts = ((item.get("id"), item.get("name")) for item in items)
+    return [
+        item_id
+        for item_id, text in texts
+        if isinstance(text, str) and (text == name if exactly else text.strip() == name.strip())
+    ]
+
+
 def segment_id(entity: Entity, items: Sequence[Mapping[str, Any]], redactor: Redactor) -> str:
     """Returns the id of the only segment with a name.
 
     Raises:
         InvalidRequestError: No segment has this name, or several have.
     """
-    named = [item.get("id") for item in items if item.get("name") == entity.value]
+    named = _named(items, entity.value, exactly=True) or _named(items, entity.value, exactly=False)
     # A listing that changes between two pages may have a segment twice.
-    ids = list(dict.fromkeys(text for item_id in named if (text := storable_text(item_id, NAME_MAX_CHARS))))
+    ids = list(dict.fromkeys(text for item_id in named if (text := id_text(item_id, NAME_MAX_CHARS))))
     if len(ids) == 1:
         return ids[0]
     where = f"project {entity.project} has"

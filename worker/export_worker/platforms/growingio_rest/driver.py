@@ -33,20 +33,23 @@ from export_worker.platforms.growingio_rest.files import UserListDownload, remot
 from export_worker.platforms.growingio_rest.operations import (
     DC_USER_TAGS,
     EXPORT_DC_TAG,
+    EXPORT_PROJECT_TAG,
     EXPORT_SEGMENT,
     EXPORT_TAG,
     OPERATIONS,
     PAGE_MAX,
+    PROJECT_USER_TAGS,
     PROJECTS,
     SEGMENT_PROFILES,
     USER_TAGS,
     call_of,
 )
-from export_worker.platforms.growingio_rest.settings import GrowingioRestSettings, growingio_rest_auth
+from export_worker.platforms.growingio_rest.settings import RESULT_PATH, GrowingioRestSettings, growingio_rest_auth
 from export_worker.platforms.http.client import SUBMIT_TIMEOUT_S, Call, HttpClient
 from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.http.listings import ListingLimit, look_up
 from export_worker.platforms.http.responses import one_line, storable_text
+from export_worker.platforms.http.values import id_text, state_of
 from export_worker.platforms.operations import Operation
 from export_worker.platforms.settings import ConnectionSettings, platform_settings
 
@@ -56,12 +59,16 @@ _ERROR = "ERROR"
 
 _TEXT_MAX_CHARS = 256
 """Limit of an id or a stage. Both are stored in Redis; a real stage has a dozen characters."""
+_NO_JOB = "00000000"
+"""An id in the form of the document's, which no job has."""
 _PLAIN_ERROR = "Internal Server Error"
 """Body of the response for an unknown key. The documentation's pages about users show this body, but no HTTP status."""
 
 
 class GrowingioRestDriver:
-    """Implements `Driver`, `Resuming`, `Catalog`, `Previewing` and `Operations`. Can be built outside of an event loop.
+    """Implements `Driver`, `Resuming`, `Catalog`, `Previewing`, `Checking` and `Operations`.
+
+    Can be built outside of an event loop.
 
     Args:
         name: Name of the connection.
@@ -73,7 +80,7 @@ class GrowingioRestDriver:
             `connections.<name>.<option>`.
     """
 
-    resources: Sequence[str] = ("projects", "segments", "tags")
+    resources: Sequence[str] = ("projects", "segments", "tags", "project-tags")
     operations: Mapping[str, Operation] = OPERATIONS
     settings_model = GrowingioRestSettings
 
@@ -95,7 +102,7 @@ class GrowingioRestDriver:
         call = call_of(operation, arguments, self._settings.space_id)
         call = replace(call, starts_work=True, timeout_s=SUBMIT_TIMEOUT_S)
         job = _unwrapped(await self._send(call))
-        job_id = storable_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
+        job_id = id_text(job.get("id"), _TEXT_MAX_CHARS) if isinstance(job, dict) else None
         # The id becomes part of a path when the job is polled.
         if job_id is None or not re.fullmatch(PATH_TEXT_PATTERN, job_id):
             raise PlatformMalformedError(f"{call}: the response has no job id{self._excerpt(job)}", unclear=True)
@@ -113,9 +120,9 @@ class GrowingioRestDriver:
         stage = storable_text(result.get("stage"), _TEXT_MAX_CHARS) if isinstance(result, dict) else None
         if stage is None:
             raise PlatformMalformedError(f"{call}: the response has no stage{self._excerpt(result)}")
-        if stage == _FINISH:
+        if state_of(stage) == _FINISH:
             return Ready(stage, remote_files(str(call), result.get("uris")))
-        if stage == _ERROR:
+        if state_of(stage) == _ERROR:
             return OperationFailed(stage, f"the platform's job ended in ERROR{self._excerpt(result)}")
         return Pending(stage)
 
@@ -171,6 +178,24 @@ class GrowingioRestDriver:
             # Not every token may read users page by page. The export is another call.
             return found
         return found.model_copy(update={"users": users_of(_unwrapped(page))})
+
+    async def check(self) -> str:
+        """Requests the result of a job that cannot exist: the one call that every version's document describes.
+
+        The platform refuses a bad token first. With a good token it reports the unknown job, which is ignored here.
+
+        Raises:
+            PlatformError: The platform refused the token, or did not give a usable response.
+        """
+        call = Call("GET", RESULT_PATH.replace("{id}", _NO_JOB))
+        try:
+            await self._send(call)
+        except (PlatformRefusedError, PlatformUnclearError):
+            pass
+        except PlatformMalformedError as error:
+            if _PLAIN_ERROR not in str(error):
+                raise
+        return "the token is not refused"
 
     async def call(
         self,
@@ -234,7 +259,7 @@ def _submission(export: ExportKind) -> tuple[Operation, dict[str, Any]]:
         case GrowingioSegmentProfileUsers():
             operation, key = EXPORT_SEGMENT, {"segment_key": export.segment_key}
         case GrowingioUserTagUsers():
-            operation, key = EXPORT_DC_TAG if export.project_id is None else EXPORT_TAG, {"tag_key": export.tag_key}
+            operation, key = _tag_export(export), {"tag_key": export.tag_key}
         case _:
             raise PlatformRefusedError(f"a connection to growingio-rest cannot export {export.kind}")
     return operation, {
@@ -244,6 +269,12 @@ def _submission(export: ExportKind) -> tuple[Operation, dict[str, Any]]:
         "fileFormat": export.file_format,
         "csvHeaderType": export.csv_header_type,
     }
+
+
+def _tag_export(export: GrowingioUserTagUsers) -> Operation:
+    if export.project_id is None:
+        return EXPORT_DC_TAG
+    return EXPORT_PROJECT_TAG if export.in_space is False else EXPORT_TAG
 
 
 def _listing_call(operation: Operation, arguments: Mapping[str, Any], space_id: str | None = None) -> Call:
@@ -265,6 +296,10 @@ def _listing(resource: str, project: str | None) -> Operation:
             return SEGMENT_PROFILES
         case "tags", _:
             return DC_USER_TAGS if project is None else USER_TAGS
+        case "project-tags", None:
+            raise InvalidRequestError([FieldProblem("project", "is required to list project-tags")])
+        case "project-tags", _:
+            return PROJECT_USER_TAGS
         case _:
             known = ", ".join(GrowingioRestDriver.resources)
             raise InvalidRequestError([FieldProblem("resource", f"must be one of {known}")])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from export_worker.contract.request import ExportKind, GrowingioSegmentProfileUsers, GrowingioUserTagUsers
+from export_worker.platforms.http.values import count_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,10 @@ def entity_of(export: ExportKind) -> Entity | None:
             return Entity("segments", project, key, ("segment_profile_users", arguments))
         case GrowingioUserTagUsers(project_id=None, tag_key=key):
             return Entity("tags", None, key, ("dc_user_tag_users", {"tag_key": key, "limit": 1}))
-        case GrowingioUserTagUsers(project_id=project, tag_key=key):
+        case GrowingioUserTagUsers(project_id=project, tag_key=key, in_space=in_space):
             arguments = {"project_ID": project, "tag_key": key, "limit": 1}
+            if in_space is False:
+                return Entity("project-tags", project, key, ("project_user_tag_users", arguments))
             return Entity("tags", project, key, ("user_tag_users", arguments))
         case _:
             return None
@@ -41,7 +44,4 @@ def entity_of(export: ExportKind) -> Entity | None:
 
 def users_of(page: Any) -> int | None:
     """Returns the number of all users that a page of them states, which the platform writes as `1203.0`."""
-    total = page.get("totalCount") if isinstance(page, Mapping) else None
-    if isinstance(total, bool) or not isinstance(total, int | float) or not 0 <= total < 2**53:
-        return None
-    return int(total)
+    return count_of(page.get("totalCount")) if isinstance(page, Mapping) else None

@@ -30,7 +30,7 @@ def remote_files(call: str, uris: Any) -> tuple[RemoteFile, ...]:
     """Returns the files that a finished job lists; none when it lists none yet.
 
     Raises:
-        PlatformMalformedError: A URI is not a percent-encoded absolute path of a file.
+        PlatformMalformedError: A URI is not a percent-encoded path of a file.
         TooManyFilesError: There are more files than an export may have.
     """
     if not isinstance(uris, list | None):
@@ -42,8 +42,8 @@ def remote_files(call: str, uris: Any) -> tuple[RemoteFile, ...]:
 def _remote_file(call: str, uri: Any) -> RemoteFile:
     path = unquote(uri) if isinstance(uri, str) and _ENCODED.fullmatch(uri) else ""
     name = posixpath.basename(path)
-    if not path.startswith("/") or not name:
-        raise PlatformMalformedError(f"{call}: a uri is no percent-encoded absolute path of a file")
+    if "://" in path or not name.strip():
+        raise PlatformMalformedError(f"{call}: a uri is no percent-encoded path of a file")
     return RemoteFile(uri=uri, name=name)
 
 

@@ -1,6 +1,7 @@
 """The calls of GrowingIO's REST API: all calls that its document and the related pages describe."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -87,6 +88,35 @@ EXPORT_DC_TAG = Operation(
     (_TAG, *_FILE),
     body="json",
 )
+USER_TAG_USERS = Operation(
+    "user_tag_users",
+    "GET",
+    f"{_TAGS}/{{tag_key}}/users",
+    "a tag's users in one project, one page",
+    (_PROJECT, _TAG, *_PAGE_OF_USERS),
+)
+COMPUTE_TAG = Operation(
+    "user_tag_computes",
+    "POST",
+    f"{_TAGS}/{{tag_key}}/computes",
+    "recompute a tag, unless it is being computed",
+    (_PROJECT, _TAG),
+)
+
+
+def _beside_spaces(operation: Operation) -> Operation:
+    """Returns the same call for a tag of the project itself, which version 4.x has beside the tags of its spaces."""
+    return replace(operation, name=f"project_{operation.name}", about=f"{operation.about}; never one of a space")
+
+
+PROJECT_USER_TAGS = _beside_spaces(USER_TAGS)
+EXPORT_PROJECT_TAG = _beside_spaces(EXPORT_TAG)
+_BESIDE_SPACES = (
+    PROJECT_USER_TAGS,
+    EXPORT_PROJECT_TAG,
+    _beside_spaces(USER_TAG_USERS),
+    _beside_spaces(COMPUTE_TAG),
+)
 
 OPERATIONS: Mapping[str, Operation] = {
     operation.name: operation
@@ -102,13 +132,7 @@ OPERATIONS: Mapping[str, Operation] = {
             "a segment profile's users, one page",
             (_PROJECT, _SEGMENT, *_PAGE_OF_USERS),
         ),
-        Operation(
-            "user_tag_users",
-            "GET",
-            f"{_TAGS}/{{tag_key}}/users",
-            "a tag's users in one project, one page",
-            (_PROJECT, _TAG, *_PAGE_OF_USERS),
-        ),
+        USER_TAG_USERS,
         Operation(
             "dc_user_tag_users",
             "GET",
@@ -123,16 +147,11 @@ OPERATIONS: Mapping[str, Operation] = {
             "recompute a segment profile, unless it is being computed",
             (_PROJECT, _SEGMENT),
         ),
-        Operation(
-            "user_tag_computes",
-            "POST",
-            f"{_TAGS}/{{tag_key}}/computes",
-            "recompute a tag, unless it is being computed",
-            (_PROJECT, _TAG),
-        ),
+        COMPUTE_TAG,
         EXPORT_SEGMENT,
         EXPORT_TAG,
         EXPORT_DC_TAG,
+        *_BESIDE_SPACES,
         Operation(
             "job_result",
             "GET",
@@ -165,7 +184,7 @@ def call_of(operation: Operation, arguments: Mapping[str, Any], space_id: str | 
     """
     _check_limits(operation, arguments)
     path = operation.path
-    if space_id is not None and path.startswith((_SEGMENTS, _TAGS)):
+    if space_id is not None and path.startswith((_SEGMENTS, _TAGS)) and operation not in _BESIDE_SPACES:
         path = path.replace(_OF_PROJECT, f"{_OF_PROJECT}/spaces/{space_id}")
     for name, value in _arguments_in(operation, arguments, "path").items():
         path = path.replace(f"{{{name}}}", quote(value, safe=""))

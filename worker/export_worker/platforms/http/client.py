@@ -28,6 +28,7 @@ from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.failures import failure_reason
 from export_worker.platforms.http.outgoing import Auth, Credential, Outgoing, encoded_body, merged_headers
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
+from export_worker.platforms.http.uploads import Sending, rewound, source_errors
 from export_worker.platforms.http.urls import parse_base_url, with_query
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.step_context import check_submit, wait_for_gate
@@ -76,13 +77,14 @@ class Call:
         query: Parameters as plain text; they are encoded once. A parameter with several values is repeated.
         json: JSON body, if not None.
         form: Form body, if not None.
-        data: Streamed body, if not None. It can be read only once, so such a call is never repeated.
+        data: Streamed body, if not None. Only a call whose body is an `Upload` is ever repeated.
         headers: Further headers.
         content_type: Media type of `data`. A POST without any body is sent as JSON.
         timeout_s: Seconds for the whole exchange.
         is_listing: The answer may be as long as a listing, for calls that no step of an export makes.
         starts_work: The call starts work on the platform, so a repetition may start it twice. An error after which the
             platform may have received the call is `unclear`.
+        is_repeatable: To send `data` twice has the same effect as to send it once.
     """
 
     method: str
@@ -96,6 +98,7 @@ class Call:
     timeout_s: float = CALL_TIMEOUT_S
     is_listing: bool = False
     starts_work: bool = False
+    is_repeatable: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -194,17 +197,27 @@ class HttpClient:
     async def answer(self, call: Call, auth: Auth) -> HttpResponse:
         """Makes a call and returns the response, whatever its status.
 
-        A call that gets 401 is repeated once with a new credential.
+        A call that gets 401 is repeated once with a new credential. An upload that gets no answer is repeated once if
+        the platform cannot have received all of it, or if a repetition has the same effect.
 
         Raises:
             PlatformError: See `exchange`.
         """
         credential = await auth.credential()
-        response = await self.exchange(call, credential)
-        repeatable = call.data is None
-        if response.status == 401 and repeatable and (fresh := await auth.renew(credential)) is not None:
+        response = await self._exchange(call, credential)
+        if response.status == 401 and await rewound(call.data) and (fresh := await auth.renew(credential)) is not None:
             return await self.exchange(call, fresh)
         return response
+
+    async def _exchange(self, call: Call, credential: Credential) -> HttpResponse:
+        delivery = Delivery(call.starts_work)
+        try:
+            return await self.exchange(call, credential, delivery)
+        except PlatformUnavailableError:
+            is_harmless = not delivery.answered and (call.is_repeatable or not delivery.is_sent)
+            if call.data is None or not is_harmless or not await rewound(call.data):
+                raise
+        return await self.exchange(call, credential)
 
     async def json(self, response: HttpResponse) -> Any:
         """Returns the JSON value of a successful response. A long body is parsed in a thread.
@@ -216,8 +229,12 @@ class HttpClient:
             return json_value(response, self.redactor)
         return await asyncio.to_thread(json_value, response, self.redactor)
 
-    async def exchange(self, call: Call, credential: Credential = ANONYMOUS) -> HttpResponse:
+    async def exchange(
+        self, call: Call, credential: Credential = ANONYMOUS, delivery: Delivery | None = None
+    ) -> HttpResponse:
         """Sends one request and returns the response, whatever its status. Does not follow redirects.
+
+        `delivery` receives how far the request came.
 
         Raises:
             PlatformThrottledError: The rate limit of the connection delays the request for longer than a step may wait.
@@ -229,14 +246,16 @@ class HttpClient:
         if call.starts_work:
             await check_submit()
         sent = call.to(self.url(call.path)).with_credential(credential)
-        delivery = Delivery(call.starts_work)
-        with self.translate_errors(str(call), delivery):
+        delivery = delivery or Delivery(call.starts_work)
+        sending = None if call.data is None else Sending(call.data, delivery)
+        with source_errors(sending), self.translate_errors(str(call), delivery):
             async with await self._send(
                 sent,
-                call.data,
+                sending,
                 timeout=aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=CONNECT_TIMEOUT_S),
                 trace_request_ctx=delivery,
             ) as response:
+                delivery.answered = True
                 limit_bytes = self._limit_bytes(call) if response.ok else ERROR_BODY_MAX_BYTES
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
@@ -282,17 +301,16 @@ class HttpClient:
         async with asyncio.timeout(call.timeout_s):
             return await self._send(
                 sent,
-                call.data,
+                None if call.data is None else Sending(call.data, Delivery()),
                 read_bufsize=DOWNLOAD_BUFFER_BYTES,
                 timeout=_pauses(call.timeout_s),
             )
 
-    async def _send(
-        self, sent: Outgoing, stream: AsyncIterator[bytes] | None = None, **options: Any
-    ) -> aiohttp.ClientResponse:
+    async def _send(self, sent: Outgoing, sending: Sending | None = None, **options: Any) -> aiohttp.ClientResponse:
         """Sends a request over the network that the settings describe. Redirects are not followed."""
+        data, headers = (sent.body or None, sent.headers) if sending is None else sending.parts(sent.headers)
         return await self._network.request(
-            self._session(), sent.method, sent.url, data=sent.body or stream, headers=sent.headers, **options
+            self._session(), sent.method, sent.url, data=data, headers=headers, **options
         )
 
     def url(self, path_and_query: str) -> URL:

@@ -14,10 +14,14 @@ class Delivery:
         starts_work: The request starts work on the platform, so a repetition may start it twice.
         connected: The request has a connection, so the platform may have received it. Before that, only the name
             resolution, the connection or the TLS handshake can have failed.
+        answered: The head of a response has arrived.
+        is_sent: The last byte of a streamed body has been passed on, so the platform may have all of it.
     """
 
     starts_work: bool = False
     connected: bool = False
+    answered: bool = False
+    is_sent: bool = False
 
     @property
     def unclear(self) -> bool:

@@ -268,6 +268,7 @@ class ThinkingdataDriver:
                 data=body,
                 content_type="text/csv",
                 timeout_s=UPLOAD_TIMEOUT_S,
+                is_repeatable=operation.replaces,
             )
         return await self._api.data(call)
 

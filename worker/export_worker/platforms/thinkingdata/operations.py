@@ -229,6 +229,7 @@ _TABLE = (
         ),
         body="csv",
         aliases=("upload-modify",),
+        replaces=True,
     ),
     Operation(
         "import-id-cluster-modify-by-name",
@@ -238,6 +239,7 @@ _TABLE = (
         (_project(), _name(), _display_name("query", required=False), _main_column(required=False), _REMARKS),
         body="csv",
         aliases=("upload-modify-by-name",),
+        replaces=True,
     ),
 )
 

@@ -36,7 +36,10 @@ SEGMENTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 _RFM = _tag("mgGJj3GA", "tag_rfm", "会员等级")
 _CITY = _tag("Rn5vTy8c", "tag_last_city", "最近访问城市")
-TAGS: dict[str, tuple[dict[str, Any], ...]] = {DEFAULT_PROJECT: (_RFM, _CITY), OTHER_PROJECT: (_RFM,)}
+_OF_PROJECT = _tag("Zk8wQx2N", "tag_of_project", "项目级标签")
+TAGS: dict[str, tuple[dict[str, Any], ...]] = {DEFAULT_PROJECT: (_RFM, _CITY, _OF_PROJECT), OTHER_PROJECT: (_RFM,)}
+TAGS_OF_SPACES = {project: tuple(tag for tag in tags if tag is not _OF_PROJECT) for project, tags in TAGS.items()}
+"""Version 4.x: a space has tags of its own, and the project has further ones beside them."""
 ALL_TAGS = (_RFM, _CITY)
 
 NAMES = {

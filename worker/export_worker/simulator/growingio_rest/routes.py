@@ -11,7 +11,15 @@ from export_worker.simulator.answers import JSON, PLAIN_ERROR, accepting, json_a
 from export_worker.simulator.faults import JobState, Target
 from export_worker.simulator.growingio.calls import job_target
 from export_worker.simulator.growingio.jobs import ERROR, FINISH
-from export_worker.simulator.growingio_rest.data import ALL_TAGS, PROJECTS, SEGMENTS, TAGS, USERS_IN_ALL, user
+from export_worker.simulator.growingio_rest.data import (
+    ALL_TAGS,
+    PROJECTS,
+    SEGMENTS,
+    TAGS,
+    TAGS_OF_SPACES,
+    USERS_IN_ALL,
+    user,
+)
 from export_worker.simulator.growingio_rest.jobs import JobRequest, Kind, error_in, new_job
 from export_worker.simulator.jobs import Job
 from export_worker.simulator.scenario import CallType, Fault
@@ -151,7 +159,9 @@ def _entities(request: web.Request) -> Sequence[dict[str, Any]] | None:
     project = request.match_info.get("project")
     if project is None:
         return ALL_TAGS
-    return (SEGMENTS if request.match_info["kind"] == "segment_profiles" else TAGS).get(project)
+    if request.match_info["kind"] == "segment_profiles":
+        return SEGMENTS.get(project)
+    return (TAGS_OF_SPACES if "space" in request.match_info else TAGS).get(project)
 
 
 def _entity(request: web.Request) -> dict[str, Any] | None:

@@ -120,21 +120,19 @@ class ClusterStore:
 def new_store() -> ClusterStore:
     """Returns the initial clusters and tags."""
     store = ClusterStore()
-    _add(store, 970, "recent_7_days_consume", "recent_7_days_consume", "cluster_by_static_condition", users=200)
-    _add(store, 905, "xuzz_ces", "用户数", "cluster_by_static_condition", users=4665)
-    _add(store, 183, "test", "test", "cluster_by_dynamic_condition", users=5603)
-    _add(store, 1204, "o'brien", "名字里有引号", "cluster_by_dynamic_sql", users=3)
-    _add(store, 971, "tag_20200615_1", "标签_20200615_1", "tag_by_static_condition", users=1200)
-    _add(store, 972, "tag_first_os", "首次系统", "tag_by_dynamic_condition", users=800)
-    _add(store, 973, "tag_vip_level", "会员等级", "tag_by_dynamic_sql", users=800).value_column = "tag_value_num"
-    _add(store, 974, "tag_last_pay", "最近付费", "tag_by_dynamic_sql", users=800).value_column = "tag_value_tm"
-    _add(store, 1600, "cohort_uploaded", "上传的账号", "cluster_by_import", users=90, column="#account_id")
+    _add(store, 970, "recent_7_days_consume", "recent_7_days_consume", "cluster_by_static_condition", usersNum=200)
+    _add(store, 905, "xuzz_ces", "用户数", "cluster_by_static_condition", usersNum=4665)
+    _add(store, 183, "test", "test", "cluster_by_dynamic_condition", usersNum=5603)
+    _add(store, 1204, "o'brien", "名字里有引号", "cluster_by_dynamic_sql", usersNum=3)
+    _add(store, 971, "tag_20200615_1", "标签_20200615_1", "tag_by_static_condition", usersNum=1200)
+    _add(store, 972, "tag_first_os", "首次系统", "tag_by_dynamic_condition", usersNum=800)
+    _add(store, 973, "tag_vip_level", "会员等级", "tag_by_dynamic_sql", usersNum=800).value_column = "tag_value_num"
+    _add(store, 974, "tag_last_pay", "最近付费", "tag_by_dynamic_sql", usersNum=800).value_column = "tag_value_tm"
+    _add(store, 1600, "cohort_uploaded", "上传的账号", "cluster_by_import", usersNum=90, mainColumnName="#account_id")
     return store
 
 
-def _add(
-    store: ClusterStore, cluster_id: int, name: str, shown: str, kind: str, *, users: int, column: str = ""
-) -> Cluster:
+def _add(store: ClusterStore, cluster_id: int, name: str, shown: str, kind: str, **about: Any) -> Cluster:
     of_tag = kind.startswith("tag_")
     return store.add(
         id=cluster_id,
@@ -145,9 +143,8 @@ def _add(
         clusterCatalog="catalog_tag" if of_tag else "catalog_cluster",
         userId=13,
         userName="自动化测试__sync",
-        usersNum=users,
         remarks="",
-        mainColumnName=column,
         status=1,
         **{"userTagDef" if of_tag else "userClusterDef": {}},
+        **{"mainColumnName": "", **about},
     )
