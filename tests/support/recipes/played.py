@@ -3,6 +3,7 @@
 Each is made from the documentation of its API, and not from the recipe. It refuses what the API refuses.
 """
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,10 @@ class PlayedRecipe:
         """Returns a signed link to a file."""
         return f"{self.url.replace('127.0.0.1', FILE_HOST)}{path}?Signature={self.signature}"
 
+    def expire_links(self) -> None:
+        """Ends the validity of all links."""
+        self.signature += 1
+
     async def _handle(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
@@ -77,7 +82,8 @@ class PlayedRecipe:
 
     async def _recorded(self, request: web.Request) -> dict[str, Any]:
         headers = {name: self._masked(value) for name, value in request.headers.items() if name not in USUAL_HEADERS}
-        body = await request.json() if request.content_type == "application/json" else await request.text()
+        text = await request.text()
+        body = json.loads(text) if text and request.content_type == "application/json" else text
         return {
             "method": request.method,
             "path": request.raw_path.partition("?")[0],
@@ -128,6 +134,8 @@ class BoxCase:
         refusal: A part of the API's message.
         settings: Settings of the connection.
         catalog: The ids that the catalog lists, for each resource.
+        catalog_id: The member of an item that has its id.
+        further: Further kinds, each with an export that succeeds, and its files.
     """
 
     api: type[PlayedRecipe]
@@ -140,3 +148,5 @@ class BoxCase:
     refusal: str
     settings: Mapping[str, Any] = field(default_factory=lambda: {"token": TOKEN})
     catalog: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    catalog_id: str = "id"
+    further: Mapping[str, tuple[Mapping[str, Any], Mapping[str, bytes]]] = field(default_factory=dict)

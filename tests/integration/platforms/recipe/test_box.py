@@ -52,9 +52,9 @@ async def playing(name: str, **settings: Any) -> AsyncIterator[tuple[PlayedRecip
             await driver.close()
 
 
-def export_of(name: str, fields: Mapping[str, Any]) -> ExportKind:
-    """Returns an export of the kind that the case of a recipe names."""
-    kind = f"{name}.{CASES[name].kind}"
+def export_of(name: str, fields: Mapping[str, Any], kind: str = "") -> ExportKind:
+    """Returns an export of a kind; by default of the one that the case of the recipe names."""
+    kind = f"{name}.{kind or CASES[name].kind}"
     return kind_models(find_recipe(name))[kind].model_validate({"kind": kind, **fields})
 
 
@@ -68,20 +68,28 @@ async def run(driver: RecipeDriver, export: ExportKind) -> Polled:
     raise AssertionError(f"the job still runs after {POLLS_MAX} polls")
 
 
-async def test_export_has_the_bytes_of_the_api_and_sends_the_golden_requests(name: str) -> None:
-    case = CASES[name]
-    export = export_of(name, case.fields)
+async def check_export(name: str, export: ExportKind, files: Mapping[str, bytes], golden: str) -> None:
+    """Runs an export. Every link expires before its file is requested, so the driver asks for it again."""
     async with playing(name) as (api, driver):
         ready = await run(driver, export)
         assert isinstance(ready, Ready)
-        # Every link expires before its file is requested, so the driver asks for it again.
-        api.signature += 1
+        api.expire_links()
         contents: dict[str, bytes] = {}
         for file in ready.files:
             async with driver.open_result(export, file) as download:
                 contents[file.name] = b"".join([piece async for piece in download.chunks()])
-        assert contents == case.files
-        check_golden(f"recipes/{name}", {"requests": api.requests})
+        assert contents == files
+        check_golden(f"recipes/{golden}", {"requests": api.requests})
+
+
+async def test_export_has_the_bytes_of_the_api_and_sends_the_golden_requests(name: str) -> None:
+    case = CASES[name]
+    await check_export(name, export_of(name, case.fields), case.files, name)
+
+
+async def test_export_of_each_further_kind_sends_the_golden_requests(name: str) -> None:
+    for kind, (fields, files) in CASES[name].further.items():
+        await check_export(name, export_of(name, fields, kind), files, f"{name}-{kind}")
 
 
 async def test_failed_job_is_reported_with_the_reason_of_the_api(name: str) -> None:
@@ -109,4 +117,4 @@ async def test_catalog_lists_every_page(name: str) -> None:
     async with playing(name) as (_, driver):
         assert set(driver.resources) == set(CASES[name].catalog)
         for resource, ids in CASES[name].catalog.items():
-            assert [item["id"] for item in await driver.catalog(resource, None)] == list(ids)
+            assert [item[CASES[name].catalog_id] for item in await driver.catalog(resource, None)] == list(ids)
