@@ -89,5 +89,5 @@ CASE = BoxCase(
     settings={"api_key": AK, "client_secret": SK, "options": {"app_id": 164314}},
     catalog={"cohorts": [BUYERS, STOPPED]},
     catalog_id="cohort_id",
-    further={"refreshed_cohort_users": ({"cohort_id": BUYERS}, {f"cohort-{BUYERS}.csv": FILE})},
+    others={"refreshed_cohort_users": {"cohort_id": BUYERS}},
 )

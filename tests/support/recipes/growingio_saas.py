@@ -66,5 +66,5 @@ CASE = BoxCase(
     refusal=f"HTTP 400: 请求参数不合法,{UNKNOWN}",
     settings={"token": TOKEN, "options": {"project_uid": PROJECT, "client_id": CLIENT_ID}},
     catalog={"segmentations": [BUYERS, BROKEN]},
-    further={"tag_users": ({"tag_id": TAG}, {f"{TAG}-1.csv": FILE})},
+    others={"tag_users": {"tag_id": TAG}},
 )

@@ -128,25 +128,25 @@ class BoxCase:
         kind: The kind of the exports, without the name of the recipe.
         fields: An export that succeeds.
         files: The names of its files, and their content.
-        failing: An export whose job fails.
+        failing: An export whose job fails. None: the API never says that one has failed.
         reason: A part of its message.
         refused: An export that the API refuses.
         refusal: A part of the API's message.
         settings: Settings of the connection.
         catalog: The ids that the catalog lists, for each resource.
         catalog_id: The member of an item that has its id.
-        further: Further kinds, each with an export that succeeds, and its files.
+        others: For each other kind, an export that succeeds.
     """
 
     api: type[PlayedRecipe]
     kind: str
     fields: Mapping[str, Any]
     files: Mapping[str, bytes]
-    failing: Mapping[str, Any]
+    failing: Mapping[str, Any] | None
     reason: str
     refused: Mapping[str, Any]
     refusal: str
     settings: Mapping[str, Any] = field(default_factory=lambda: {"token": TOKEN})
     catalog: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     catalog_id: str = "id"
-    further: Mapping[str, tuple[Mapping[str, Any], Mapping[str, bytes]]] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
