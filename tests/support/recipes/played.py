@@ -128,6 +128,8 @@ class BoxCase:
         refusal: A part of the API's message.
         settings: Settings of the connection.
         catalog: The ids that the catalog lists, for each resource.
+        catalog_id: The member of an item that has its id.
+        others: For each other kind, an export that succeeds.
     """
 
     api: type[PlayedRecipe]
@@ -140,3 +142,5 @@ class BoxCase:
     refusal: str
     settings: Mapping[str, Any] = field(default_factory=lambda: {"token": TOKEN})
     catalog: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    catalog_id: str = "id"
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

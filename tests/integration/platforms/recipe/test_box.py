@@ -28,7 +28,8 @@ MODULES = {path.stem for path in (ROOT / "tests" / "support" / "recipes").glob("
 CASES: Mapping[str, BoxCase] = {
     name: import_module(f"support.recipes.{name}").CASE for name in box_names() if name in MODULES
 }
-pytestmark = pytest.mark.parametrize("name", CASES)
+OTHERS = [(name, kind) for name, case in CASES.items() for kind in case.others]
+each_recipe = pytest.mark.parametrize("name", CASES)
 
 
 @asynccontextmanager
@@ -52,9 +53,9 @@ async def playing(name: str, **settings: Any) -> AsyncIterator[tuple[PlayedRecip
             await driver.close()
 
 
-def export_of(name: str, fields: Mapping[str, Any]) -> ExportKind:
-    """Returns an export of the kind that the case of a recipe names."""
-    kind = f"{name}.{CASES[name].kind}"
+def export_of(name: str, fields: Mapping[str, Any], kind: str | None = None) -> ExportKind:
+    """Returns an export of a kind of a recipe. Default: the kind that its case names."""
+    kind = f"{name}.{kind or CASES[name].kind}"
     return kind_models(find_recipe(name))[kind].model_validate({"kind": kind, **fields})
 
 
@@ -68,6 +69,7 @@ async def run(driver: RecipeDriver, export: ExportKind) -> Polled:
     raise AssertionError(f"the job still runs after {POLLS_MAX} polls")
 
 
+@each_recipe
 async def test_export_has_the_bytes_of_the_api_and_sends_the_golden_requests(name: str) -> None:
     case = CASES[name]
     export = export_of(name, case.fields)
@@ -84,6 +86,7 @@ async def test_export_has_the_bytes_of_the_api_and_sends_the_golden_requests(nam
         check_golden(f"recipes/{name}", {"requests": api.requests})
 
 
+@each_recipe
 async def test_failed_job_is_reported_with_the_reason_of_the_api(name: str) -> None:
     async with playing(name) as (_, driver):
         failed = await run(driver, export_of(name, CASES[name].failing))
@@ -91,6 +94,7 @@ async def test_failed_job_is_reported_with_the_reason_of_the_api(name: str) -> N
         assert CASES[name].reason in failed.message
 
 
+@each_recipe
 async def test_refusal_is_reported_with_the_message_of_the_api(name: str) -> None:
     async with playing(name) as (_, driver):
         with pytest.raises(PlatformError) as caught:
@@ -98,6 +102,7 @@ async def test_refusal_is_reported_with_the_message_of_the_api(name: str) -> Non
         assert CASES[name].refusal in str(caught.value)
 
 
+@each_recipe
 async def test_wrong_credential_is_refused(name: str) -> None:
     wrong = {key: "canary-wrong" for key in CASES[name].settings if key in {"token", "client_secret"}}
     async with playing(name, **wrong) as (_, driver):
@@ -105,8 +110,17 @@ async def test_wrong_credential_is_refused(name: str) -> None:
             await driver.submit(export_of(name, CASES[name].fields))
 
 
+@each_recipe
 async def test_catalog_lists_every_page(name: str) -> None:
+    case = CASES[name]
     async with playing(name) as (_, driver):
-        assert set(driver.resources) == set(CASES[name].catalog)
-        for resource, ids in CASES[name].catalog.items():
-            assert [item["id"] for item in await driver.catalog(resource, None)] == list(ids)
+        assert set(driver.resources) == set(case.catalog)
+        for resource, ids in case.catalog.items():
+            assert [item[case.catalog_id] for item in await driver.catalog(resource, None)] == list(ids)
+
+
+@pytest.mark.parametrize(("name", "kind"), OTHERS)
+async def test_other_kind_succeeds_and_sends_the_golden_requests(name: str, kind: str) -> None:
+    async with playing(name) as (api, driver):
+        assert isinstance(await run(driver, export_of(name, CASES[name].others[kind], kind)), Ready)
+        check_golden(f"recipes/{name}-{kind}", {"requests": api.requests})
