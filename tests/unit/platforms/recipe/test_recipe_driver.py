@@ -17,6 +17,7 @@ from export_worker.errors import (
     AuthFailedError,
     ConfigError,
     DownloadInterruptedError,
+    DownloadInvalidError,
     PlatformMalformedError,
     PlatformNotFoundError,
     PlatformPausedError,
@@ -294,6 +295,18 @@ async def test_link_of_the_submit_is_sealed_and_its_file_may_come_later(build: A
     assert await download(build(text), ready.files[0]) == b'{"id":1}\n{"id":2}\n'
     with pytest.raises(PlatformNotFoundError, match="sealed with another credential"):
         await build(text, token="another-token-0001").poll(Users(), operation_id)
+
+
+async def test_page_of_json_behind_a_link_of_a_packed_file_is_no_file_of_json(build: Any, played: Played) -> None:
+    played.answers = {
+        "/exports": [{"data": {"id": "p", "url": "/signed/users.zip?sign=canary"}}],
+        "/signed/users.zip": [zipped({"a.txt": b"{}"}), {"error": "the export has expired"}],
+    }
+    text = HEAD + KIND + 'result = { links = "data.url", later = true, unpack = true, name = "users.jsonl" }'
+    driver = build(text)
+    ready = await driver.poll(Users(), (await driver.submit(Users())).operation_id)
+    with pytest.raises(DownloadInvalidError, match="the export has expired"):
+        await download(driver, ready.files[0])
 
 
 async def test_kept_values_reach_later_requests(build: Any, played: Played) -> None:
