@@ -24,6 +24,7 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
+    ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile
 from export_worker.platforms.recipe.driver import RecipeDriver
@@ -265,6 +266,26 @@ async def test_link_is_not_shown_and_is_asked_for_again_when_it_is_refused(build
     assert await download(driver, ready.files[1]) == b"id\n2\n"
     assert await download(driver, ready.files[0]) == b"id\n1\n"
     assert played.paths().count("/exports/j") == 2
+
+
+async def test_link_of_a_job_that_runs_again_is_missing_until_a_poll_finds_its_new_link(
+    build: Any, played: Played
+) -> None:
+    played.answers = {
+        "/exports": [{"data": {"id": "j"}}],
+        "/exports/j": [{"state": "done", "urls": [{"href": "/old"}]}, {"state": "running"}, {"state": "running"},
+                       {"state": "done", "urls": [{"href": "/new"}]}],
+        "/old": [410],
+        "/new": [b"id\n"],
+    }  # fmt: skip
+    driver = build(HEAD + KIND + POLL + LINKS)
+    _, ready = await run(driver, Users())
+    with pytest.raises(ResultMissingError):
+        await download(driver, ready.files[0])
+    assert await driver.poll(Users(), "j") == Pending("running")
+    again = await driver.poll(Users(), "j")
+    assert isinstance(again, Ready)
+    assert await download(driver, again.files[0]) == b"id\n"
 
 
 async def test_links_of_a_request_apart_are_asked_for_by_another_worker(build: Any, played: Played) -> None:
