@@ -362,11 +362,24 @@ async def test_pages_become_one_file(
     assert await download(driver, ready.files[0]) == expected
 
 
-async def test_pages_that_repeat_a_cursor_are_refused(build: Any, played: Played) -> None:
-    played.answers = {"/exports": [{"data": {"id": 1}}], "/users": [{"users": [1], "next": "a"}]}
-    driver = build(HEAD + KIND + PAGES + 'query = { after = "{cursor}" }, next = "next" }')
+@pytest.mark.parametrize(
+    ("member", "cursor"),
+    [
+        ("next", "a"),
+        ("next", "a\ud800"),
+        ("next", "a" * 4097),
+        ("next_link", "/x?a\ud800=1"),
+        ("next_link", "?" + "a&" * 99),
+    ],
+    ids=["same", "surrogate", "long", "surrogate-in-link", "parameters"],
+)
+async def test_next_page_that_cannot_be_asked_for_is_refused(
+    build: Any, played: Played, member: str, cursor: str
+) -> None:
+    played.answers = {"/exports": [{"data": {"id": 1}}], "/users": [{"users": [1], "next": cursor}]}
+    driver = build(HEAD + KIND + PAGES + f'query = {{ after = "{{cursor}}" }}, {member} = "next" }}')
     _, ready = await run(driver, Users())
-    with pytest.raises(PlatformMalformedError, match="the same again"):
+    with pytest.raises(PlatformMalformedError, match="of the next page, at next, "):
         await download(driver, ready.files[0])
 
 
