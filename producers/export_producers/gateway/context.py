@@ -176,6 +176,9 @@ def json_response(document: BaseModel, *, status: int = 200, headers: dict[str, 
 def query(request: web.Request, *allowed: str) -> dict[str, str]:
     """Returns the parameters of the query string.
 
+    A parameter without a value selects nothing in a request that only reads: forms of web pages send their empty
+    fields. In an order it stays, so that it is refused.
+
     Raises:
         ProblemError: A parameter is unknown or is given twice.
     """
@@ -184,7 +187,8 @@ def query(request: web.Request, *allowed: str) -> dict[str, str]:
             raise invalid_parameter("query", unknown_parameter(name, allowed))
         if len(request.query.getall(name)) > 1:
             raise invalid_parameter(name, "is given twice")
-    return dict(request.query)
+    reads = request.method in {"GET", "HEAD"}
+    return {name: value for name, value in request.query.items() if value or not reads}
 
 
 def unknown_parameter(name: str, allowed: Sequence[str]) -> str:

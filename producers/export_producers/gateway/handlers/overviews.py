@@ -50,8 +50,6 @@ async def stats(request: web.Request) -> web.Response:
     """Returns what ended in each hour, of one connection or of all together."""
     parameters = query(request, "connection", "from", "to", "step")
     connection = parameters.get("connection")
-    if connection == "":
-        raise invalid_parameter("connection", "must not be empty")
     if parameters.get("step", "hour") != "hour":
         raise invalid_parameter("step", "must be hour")
     first, last = _period(parameters)

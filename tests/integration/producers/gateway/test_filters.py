@@ -45,7 +45,7 @@ async def test_each_filter_selects_exports_and_the_answer_has_their_total(gatewa
         "since=1h": [by_ci, refused],
         f"until={created}": [refused],
         "": [by_ci, refused],
-        "phase=&connection=&kind=&error=&since=&until=&q=&requested_by=": [by_ci, refused],
+        "phase=&connection=&kind=&error=&since=&until=&q=&requested_by=&cursor=&limit=": [by_ci, refused],
     }
     for query, expected in matching.items():
         answer = await listed(gateway, query)
@@ -149,6 +149,27 @@ async def test_odd_text_matches_nothing(gateway: GatewaySite, text: str) -> None
     await gateway.enqueue()
     for name in ("connection", "kind", "error", "requested_by", "q"):
         assert (await listed(gateway, f"{name}={text}"))["exports"] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/stats?connection=&from=&to=&step=",
+        "/v1/events?sink=&state=&limit=&cursor=",
+        "/v1/activity?who=&action=&export_id=&connection=&outcome=&since=&until=&limit=&cursor=",
+        "/v1/failures?connection=&kind=&error=&requested_by=&since=&until=&q=",
+    ],
+)
+async def test_parameter_without_a_value_is_as_if_it_was_not_given(gateway: GatewaySite, path: str) -> None:
+    answers = [await gateway.call("GET", each) for each in (path.partition("?")[0], path)]
+    assert {answer.status for answer in answers} == {200}, answers[1].body
+    assert answers[0].json.keys() == answers[1].json.keys()
+
+
+async def test_order_whose_parameter_has_no_value_is_refused(gateway: GatewaySite) -> None:
+    export_id = await gateway.enqueue()
+    for path in ("/v1/exports?dry_run=", f"/v1/exports/{export_id}/retry?from="):
+        assert (await gateway.call("POST", path, json=REQUEST)).status == 400
 
 
 def test_openapi_document_has_every_filter() -> None:

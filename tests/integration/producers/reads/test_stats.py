@@ -87,7 +87,6 @@ async def test_stats_without_a_connection_sum_up_all(gateway: GatewaySite) -> No
         ("from=2026-11-01T00:00:00Z&to=2026-11-30T00:00:00Z", "from"),
         ("from=2026-11-02T00:00:00Z&to=2026-11-01T00:00:00Z", "from"),
         ("step=day", "step"),
-        ("connection=", "connection"),
         ("hours=3", "query"),
     ],
 )
