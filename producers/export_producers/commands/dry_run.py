@@ -3,8 +3,9 @@
 import click
 
 from export_producers.choices import LIST_MAX, Language
+from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
-from export_producers.commands.opening import OpenQueue, check_connections
+from export_producers.commands.opening import check_connections
 from export_producers.commands.options import PREVIEW
 from export_producers.languages.messages import translated
 from export_worker.contract.dry_run import DryRun, Preview, PreviewCall
@@ -17,12 +18,12 @@ _NONE_AMONG_THE_NEWEST = (
 )
 
 
-def print_dry_run(open_queue: OpenQueue, request: ExportRequest, *, language: Language, as_json: bool) -> None:
+def print_dry_run(opened: ExportQueue, request: ExportRequest, *, language: Language, as_json: bool) -> None:
     """Prints what would happen to a request."""
     preview: PreviewCall = click.get_current_context().meta[PREVIEW]
 
     async def run() -> DryRun:
-        async with open_queue() as queue:
+        async with opened as queue:
             await check_connections(queue, request)
             # Checked before the platform is called, and again with what the platform has.
             await queue.dry_run(request)

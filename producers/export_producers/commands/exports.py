@@ -44,15 +44,16 @@ def enqueue(
         raise click.UsageError("--timeout requires --wait")
     if dry_run and wait:
         raise click.UsageError("--dry-run enqueues nothing that --wait can wait for")
+    opened = open_queue()  # loads the configuration, whose recipes have kinds that the request may name
     request = read_request(file, idempotency_key)
     if dry_run:
-        print_dry_run(open_queue, request, language=language, as_json=as_json)
+        print_dry_run(opened, request, language=language, as_json=as_json)
         return
     accepted: Accepted | None = None
 
     async def run() -> Status | None:
         nonlocal accepted
-        async with open_queue() as queue:
+        async with opened as queue:
             await check_connections(queue, request)
             # The names are those of OpenTelemetry ("Environment Variables as Context Propagation Carriers").
             carrier = {name: os.environ.get(name.upper()) for name in ("traceparent", "tracestate")}

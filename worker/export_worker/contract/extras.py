@@ -26,7 +26,7 @@ EXTRAS = {
     "trigger": "trigger",
     "dead-letters": "gateway",
     "recipe": "check",
-    "simulate": "demo",
+    "simulate": "check",
     "demo": "demo",
 }
 """The smallest extra with all packages that a command needs. The other commands need only the base install."""

@@ -72,7 +72,7 @@ class ConnectionSettings(NetworkSettings):
 
     With `recipe`, the setting `recipe` names the description of the platform. Required."""
     base_url: Annotated[str, WEB_ADDRESS]
-    """The address of the platform, http:// or https://. Required, unless the recipe of the connection has it."""
+    """The address of the platform, http:// or https://. Default: that of the recipe. Required without a recipe."""
     token: SecretStr | None = None
     """Credential: a token, or a reference to it (`env:NAME`, `file:/path`, `aws-sm:NAME`). Default: none."""
     client_secret: SecretStr | None = None

@@ -11,7 +11,7 @@ from export_worker.recipes.templates import template, templates_in, unknown_name
 _PAGE = frozenset({"cursor", "offset", "page"})
 _NO_TEMPLATES = frozenset({"id", "keep", "stage", "done", "failed", "no_data", "percent", "reason"})
 """Members of requests that are plain texts or expressions over an answer."""
-_OF_PAGES = frozenset({"items", "next", "format", "columns", "source", "method"})
+_OF_PAGES = frozenset({"items", "next", "next_link", "format", "columns", "source", "method"})
 
 Problem = tuple[tuple[str, ...], str]
 """The address of a value in the file, and what is wrong with it."""

@@ -91,13 +91,28 @@ def _bounds(spec: FieldSpec) -> dict[str, Any]:
 
 def _sentences(spec: FieldSpec) -> Iterator[str]:
     if spec.description:
-        yield spec.description if spec.description.endswith(".") else f"{spec.description}."
+        yield spec.description if spec.description.endswith((".", "\u3002")) else f"{spec.description}."
+    if limits := _limits(spec):
+        yield f"{limits[0].upper()}{limits[1:]}."
     if spec.is_required:
         yield "Required."
     elif spec.default is None:
         yield "Default: none."
     else:
         yield f"Default: {_shown(spec.default)}."
+
+
+def _limits(spec: FieldSpec) -> str:
+    """Returns the limits of a value as a part of a sentence; an empty text if there are none."""
+    of_text = "" if spec.choices else f"at most {spec.max_chars:,} characters"
+    match spec.type:
+        case "text":
+            return of_text
+        case "list":
+            return f"1 to {spec.max_items:,} texts" + (f", each {of_text}" if of_text else "")
+        case _:
+            bounds = {"at least": spec.minimum, "at most": spec.maximum}
+            return ", ".join(f"{name} {bound:,.15g}" for name, bound in bounds.items() if bound is not None)
 
 
 def _shown(value: Any) -> str:

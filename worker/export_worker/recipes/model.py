@@ -157,10 +157,20 @@ class Listing(Request):
 
     Default: none. Then a list whose request has `{offset}` or `{page}` ends with an empty page, or with one that has
     fewer items than `size`; any other list is one page."""
+    next_link: Expression | None = None
+    """Finds the address of the next page. Nothing means that it was the last. Default: none.
+
+    Only its parameters are used. They take the place of `query`: host and path stay those of the list."""
     size: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How many items a page has that is not the last. Default: unknown."""
     first_page: Literal[0, 1] = 1
     """The number `{page}` of the first page, 0 or 1. Default 1."""
+
+    @model_validator(mode="after")
+    def _has_one_next(self) -> Self:
+        if self.next is not None and self.next_link is not None:
+            raise ValueError("only one of next and next_link can be given")
+        return self
 
 
 class Pages(Listing):

@@ -108,7 +108,7 @@ async def test_visitor_chooses_a_connection_then_a_kind_of_its_platform(console:
     assert [link.partition("kind=")[2] for link in links] == [
         kind for kind, offered_by in PLATFORM_OF_KIND.items() if offered_by == "growingio"
     ]
-    assert (await opened(console, "/console/new?connection=sa")).with_id("field-export-group_id").tag == "input"
+    assert (await opened(console, "/console/new?connection=ta")).with_id("field-export-project_id").tag == "input"
     assert "Which connection?" in (await console.call("GET", "/console/new?connection=none")).body.decode()
 
 

@@ -341,6 +341,16 @@ PAGES = 'result.name = "users.csv"\nresult.pages = { path = "/users", items = "u
             b'{"id":1}\n{"id":2}\n{"id":3}\n',
         ),
         (
+            'query = { limit = 1 }, next_link = "links.next" }',
+            {
+                "/users?limit=1": [
+                    {"users": [{"id": 1}], "links": {"next": "https://evil.example/x?after=b%20c&v=#y"}}
+                ],
+                "/users?after=b%20c&v=": [{"users": [{"id": 2}], "links": {}}],
+            },
+            b'{"id":1}\n{"id":2}\n',
+        ),
+        (
             'query = { offset = "{offset}" }, size = 2, format = "csv" }',
             {
                 "/users?offset=0": [{"users": [{"id": 1, "name": 'a "b"'}, {"id": 2, "name": None}]}],
@@ -358,7 +368,7 @@ PAGES = 'result.name = "users.csv"\nresult.pages = { path = "/users", items = "u
             b'id,"na\nme"\n1,a\n2,b\n',
         ),
     ],
-    ids=["cursor", "offset", "csv"],
+    ids=["cursor", "link", "offset", "csv"],
 )
 async def test_pages_become_one_file(
     build: Any, played: Played, pages: str, answers: dict[str, list[Any]], expected: bytes

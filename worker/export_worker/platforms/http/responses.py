@@ -114,12 +114,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def error_for(response: HttpResponse, redactor: Redactor) -> PlatformError | None:
-    """Returns the error for the response's status, or None when the status is 2xx."""
+def error_for(response: HttpResponse, redactor: Redactor, stated: str | None = None) -> PlatformError | None:
+    """Returns the error for the response's status, or None when the status is 2xx.
+
+    Args:
+        stated: What the platform states in its body, as one line. Default: an excerpt of the body.
+    """
     status = response.status
     if 200 <= status < 300:
         return None
-    message = _message(response, f"is HTTP {status}", redactor)
+    message = _message(response, f"is HTTP {status}", redactor, stated)
     wait_s = retry_after_s(response.headers.get("Retry-After"), datetime.now(UTC))
     if status in {401, 403}:
         return AuthFailedError(message)
@@ -179,7 +183,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     return min(max((moment - now).total_seconds(), 0.0), RETRY_AFTER_MAX_S)
 
 
-def _message(response: HttpResponse, what: str, redactor: Redactor) -> str:
-    excerpt = excerpt_of_body(response.body, redactor)
+def _message(response: HttpResponse, what: str, redactor: Redactor, stated: str | None = None) -> str:
+    shown = stated or excerpt_of_body(response.body, redactor)
     message = f"{response.call}: the response {what}"
-    return f"{message}: {excerpt}" if excerpt else message
+    return f"{message}: {shown}" if shown else message

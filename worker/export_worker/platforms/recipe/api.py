@@ -83,6 +83,8 @@ class RecipeApi:
         if value is _NO_JSON:
             return by_status
         try:
+            if by_status is not None:
+                by_status = error_for(response, self._client.redactor, self._stated(value))
             return self._by_rule(response, value, by_status)
         except TemplateError as error:
             message = f"{response.call}: {error}; see the section errors of the recipe"
@@ -102,12 +104,15 @@ class RecipeApi:
         return by_status
 
     def _message(self, response: HttpResponse, answer: Any) -> str:
-        source = self._rules.message
-        text = None if source is None else as_text(expression(source).value(answer))
-        redactor = self._client.redactor
-        shown = excerpt_of_body(response.body, redactor) if text is None else one_line(text, redactor)
+        shown = self._stated(answer) or excerpt_of_body(response.body, self._client.redactor)
         status = "" if response.status < 300 else f" (HTTP {response.status})"
         return f"{response.call}: the API reports an error{status}: {shown}"
+
+    def _stated(self, answer: Any) -> str | None:
+        """Returns the message of an error as one line, if the recipe finds it."""
+        source = self._rules.message
+        text = None if source is None else as_text(expression(source).value(answer))
+        return one_line(text, self._client.redactor) if text else None
 
 
 async def _parsed(response: HttpResponse) -> Any:

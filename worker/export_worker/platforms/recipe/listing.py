@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs
 
 from export_worker.errors import PlatformMalformedError
 from export_worker.platforms.http.client import Call
@@ -12,6 +13,7 @@ from export_worker.platforms.recipe.api import RecipeApi
 from export_worker.platforms.recipe.requests import Document, call_of
 from export_worker.recipes.model import Listing
 from export_worker.recipes.templates import TemplateError, as_text, expression, template, templates_in
+from export_worker.recipes.types import TABLE_MAX
 
 CURSOR_MAX_CHARS = 4096
 
@@ -36,8 +38,11 @@ class PagedRequest:
 
     def call(self) -> Call:
         """Returns the call for the next page."""
-        position = {"page": self._page, "offset": self._offset, "cursor": self._cursor}
-        return call_of(self.listing, self._headers, {**self._document, **position})
+        is_linked = self.listing.next_link is not None and self._cursor is not None
+        cursor = None if is_linked else self._cursor
+        position = {"page": self._page, "offset": self._offset, "cursor": cursor}
+        call = call_of(self.listing, self._headers, {**self._document, **position})
+        return replace(call, query=query_of_link(str(self._cursor))) if is_linked else call
 
     def advance(self, count: int, answer: Any = None) -> bool:
         """Notes a page that was read, and returns whether another one follows.
@@ -51,12 +56,12 @@ class PagedRequest:
         """
         self._page += 1
         self._offset += count
-        if self.listing.next is not None:
-            return self._has_next(answer)
+        source = self.listing.next or self.listing.next_link
+        if source is not None:
+            return self._has_next(source, answer)
         return self._has_position and count >= (self.listing.size or 1)
 
-    def _has_next(self, answer: Any) -> bool:
-        source = self.listing.next or ""
+    def _has_next(self, source: str, answer: Any) -> bool:
         found = found_in(source, answer)
         text = as_text(found)
         if found is False or not text:
@@ -65,6 +70,11 @@ class PagedRequest:
             raise PlatformMalformedError(f"the cursor of the next page, at {source}, is too long or the same again")
         self._cursor = found
         return True
+
+
+def query_of_link(link: str) -> dict[str, list[str]]:
+    """Returns the parameters of an address, decoded. The rest of it is not used, so it cannot lead to another host."""
+    return parse_qs(link.partition("#")[0].partition("?")[2], keep_blank_values=True, max_num_fields=TABLE_MAX)
 
 
 def _names(listing: Listing) -> frozenset[str]:

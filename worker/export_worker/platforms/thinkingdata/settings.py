@@ -52,7 +52,8 @@ class ThinkingdataSettings(ConnectionSettings):
     page_rows: Annotated[int, Field(ge=PAGE_ROWS_MIN)] = 10_000
     """The number of rows on one page of a result. Default 10,000, at least 1,000."""
     join_key: Name = "#user_id"
-    """The column of the user table that identifies the members of clusters and tags. Default `#user_id`.
+    """The column of the user table that identifies the members of clusters and tags, 1 to 512 characters. Default
+    `#user_id`.
 
     Clusters of uploaded texts have no `#user_id`. For them it is the column that the texts belong to, such as
     `#account_id`, and `text_id_column` is compared with it as text. A request can name another column."""
