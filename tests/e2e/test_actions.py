@@ -88,7 +88,7 @@ async def test_cancel_during_poll_that_submits_waits_for_the_answer_and_notes_th
     (job,) = world.jobs
     assert (status.phase, job.polls) == (Phase.CANCELLED, 0)
     assert f"task={job.job_id}&" in str(status.operation_id)
-    assert notes[-1] == f"cancelled; {status.operation_id} continues on the platform"
+    assert notes[-1] == f"cancelled; {status.operation_id} is cancelled on the platform"
 
 
 async def test_cancel_during_transfer_leaves_no_object_and_no_upload(site: Site, world: World) -> None:

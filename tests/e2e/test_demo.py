@@ -14,6 +14,7 @@ import pytest
 
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.demo.first_line import STARTING
+from export_worker.demo.requests import EXPORTS, RECIPES
 from export_worker.demo.services import USUAL_PORTS
 from export_worker.demo.showcase import OUTAGE, SLOW
 from support import worker_site
@@ -23,6 +24,9 @@ from support.worker_site import Site
 
 COMMAND = [sys.executable, "-m", "export_worker", "demo"]
 IN_A_SMALL_TERMINAL = (80, 24)
+KINDS = {*PLATFORM_OF_KIND, *(export["kind"] for _, export in RECIPES)}
+TOTAL = 2 * len(EXPORTS)
+"""The exports of both rounds."""
 
 
 @pytest.mark.timeout(120)
@@ -35,16 +39,16 @@ def test_demo_completes_every_kind_in_both_rounds_and_exits_0() -> None:
     assert done.returncode == 0, terminal.text
     document = json.loads(done.stdout)
     exports = document["exports"]
-    assert [status["phase"] for status in exports] == ["succeeded"] * 30
-    assert {status["kind"] for status in exports} == set(PLATFORM_OF_KIND)
+    assert [status["phase"] for status in exports] == ["succeeded"] * TOTAL
+    assert {status["kind"] for status in exports} == KINDS
     flaky = [status for status in exports if status["metadata"]["weather"] == "flaky"]
     # The platform refuses the first submit of each, and two connections submit the same user group. While the calls of
     # a kind fail for several exports, a failure uses no attempt, so not every export has counted one.
-    assert {status["kind"] for status in flaky if status["counters"]["submits"] > 1} == set(PLATFORM_OF_KIND)
+    assert {status["kind"] for status in flaky if status["counters"]["submits"] > 1} == KINDS
     assert sum(status["counters"]["submits"] > 1 for status in flaky) >= len(flaky) - 1
     assert any(status["counters"]["retries"] for status in flaky)
     assert {event["subject"] for event in document["events"]} == {status["export_id"] for status in exports}
-    assert len({event["id"] for event in document["events"]}) == 30
+    assert len({event["id"] for event in document["events"]}) == TOTAL
     for text in (STARTING, "Round 1 of 2", "Round 2 of 2", "Waiting for "):
         assert text in terminal.text
 
@@ -101,7 +105,7 @@ def test_commands_that_demo_with_serve_prints_can_be_pasted(site: Site, tmp_path
     assert "<html" in page
     assert from_readme.startswith("succeeded ['s3://demo-exports/")
     text = log.read_text(encoding="utf-8")
-    assert "30 of 30 exports succeeded, 30 events received" in text
+    assert f"{TOTAL} of {TOTAL} exports succeeded, {TOTAL} events received" in text
     assert "Traceback" not in text
 
 

@@ -14,8 +14,9 @@ from support.source_modules import Module, called, modules, within
 ROOMS = (
     *(f"export_worker.{room}" for room in ("lifecycle", "worker", "transfer", "redis", "s3", "egress", "texts")),
     *(f"export_worker.{room}" for room in ("contract", "doctor", "platforms", "sinks", "wiring", "config")),
-    *("export_worker.errors", "export_worker.credentials"),
+    *(f"export_worker.{room}" for room in ("recipes", "references", "secrets", "errors", "credentials")),
     *(f"export_producers.{room}" for room in ("records", "moments", "pauses", "activity", "filters", "dry_run")),
+    "export_producers.readable",
     *(f"export_producers.commands.{name}" for name in ("dry_run", "exports", "listing", "rendering")),
     *(f"export_producers.{room}" for room in ("bulk", "events", "triggers", "console", "gateway")),
 )
@@ -26,9 +27,10 @@ OTHER_ROOMS = (
     "export_worker.contract.queue_jobs",
     "export_worker.platforms.arguments",  # of the command `call`
     "export_worker.platforms.conformance",
-    "export_worker.platforms.recipe_check",
+    "export_worker.platforms.recipe_check",  # of the command `recipe check`, which prints English
     *(f"export_worker.platforms.{name}.operations" for name in ("growingio", "growingio_rest")),
     *(f"export_worker.platforms.{name}.operations" for name in ("sensorsdata", "thinkingdata")),
+    "export_worker.platforms.sensorsdata.horizon_operations",
     "export_worker.platforms.growingio.queries",
     "export_worker.platforms.http.pages",  # patterns
     "export_producers.gateway.documents",

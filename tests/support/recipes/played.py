@@ -3,6 +3,7 @@
 Each is made from the documentation of its API, and not from the recipe. It refuses what the API refuses.
 """
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,10 @@ class PlayedRecipe:
         """Returns a signed link to a file."""
         return f"{self.url.replace('127.0.0.1', FILE_HOST)}{path}?Signature={self.signature}"
 
+    def expire_links(self) -> None:
+        """Ends the validity of all links."""
+        self.signature += 1
+
     async def _handle(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
@@ -77,7 +82,8 @@ class PlayedRecipe:
 
     async def _recorded(self, request: web.Request) -> dict[str, Any]:
         headers = {name: self._masked(value) for name, value in request.headers.items() if name not in USUAL_HEADERS}
-        body = await request.json() if request.content_type == "application/json" else await request.text()
+        text = await request.text()
+        body = json.loads(text) if text and request.content_type == "application/json" else text
         return {
             "method": request.method,
             "path": request.raw_path.partition("?")[0],
@@ -122,7 +128,7 @@ class BoxCase:
         kind: The kind of the exports, without the name of the recipe.
         fields: An export that succeeds.
         files: The names of its files, and their content.
-        failing: An export whose job fails.
+        failing: An export whose job fails. None: the API never says that one has failed.
         reason: A part of its message.
         refused: An export that the API refuses.
         refusal: A part of the API's message.
@@ -136,7 +142,7 @@ class BoxCase:
     kind: str
     fields: Mapping[str, Any]
     files: Mapping[str, bytes]
-    failing: Mapping[str, Any]
+    failing: Mapping[str, Any] | None
     reason: str
     refused: Mapping[str, Any]
     refusal: str

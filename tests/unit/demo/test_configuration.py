@@ -6,7 +6,7 @@ import pytest
 
 from export_worker.config import Config, load_config
 from export_worker.demo.requests import CONNECTIONS
-from export_worker.demo.services import TOKEN, configuration
+from export_worker.demo.services import CREDENTIALS, configuration
 from export_worker.demo.showcase import OUTAGE, SECRETS, SLOW, TRIGGER, start_showcase
 
 WAIT_MAX_S = 1.0
@@ -15,7 +15,8 @@ WAIT_MAX_S = 1.0
 
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
-    monkeypatch.setenv("DEMO_TOKEN", "some-token")
+    for name in CREDENTIALS:
+        monkeypatch.setenv(name, "some-token")
     file = tmp_path / "export-worker.toml"
     text = configuration("redis://127.0.0.1:1/0", "http://127.0.0.1:2", "http://127.0.0.1:3", 4)
     file.write_text(text, encoding="utf-8")
@@ -38,7 +39,7 @@ def test_demo_configures_a_connection_of_every_platform(config: Config) -> None:
 async def test_configuration_of_a_served_demo_has_a_connection_in_each_state(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name, value in (TOKEN | SECRETS).items():
+    for name, value in (CREDENTIALS | SECRETS).items():
         monkeypatch.setenv(name, value)
     file = tmp_path / "export-worker.toml"
     async with start_showcase() as sections:

@@ -18,6 +18,9 @@ BEGUN = datetime(2026, 11, 22, 12, 42, 17, tzinfo=UTC)
 NOW = BEGUN + timedelta(seconds=12)
 UNAVAILABLE = ErrorReport(code="platform_unavailable", message="503 " * 50, step="submit", retryable=True)
 KINDS = [export["kind"] for _, export in EXPORTS]
+TOTAL = len(EXPORTS)
+OPEN = (10, 11, 12)
+"""The exports of the second round that have not ended."""
 
 
 def status(
@@ -49,13 +52,13 @@ def drawn(statuses: Sequence[Status], columns: int = 80, lines: int = 24) -> lis
     return [line.rstrip() for line in output.getvalue().splitlines()]
 
 
-GOOD_ROUND = [status(number, Phase.SUCCEEDED, GOOD) for number in range(15)]
+GOOD_ROUND = [status(number, Phase.SUCCEEDED, GOOD) for number in range(TOTAL)]
 MIXED = [
     *GOOD_ROUND,
-    *(status(number, Phase.SUCCEEDED) for number in (*range(10), 13, 14)),
-    status(10, Phase.QUEUED, error=UNAVAILABLE),
-    status(11, Phase.RUNNING),
-    status(12, Phase.TRANSFERRING),
+    *(status(number, Phase.SUCCEEDED) for number in range(TOTAL) if number not in OPEN),
+    status(OPEN[0], Phase.QUEUED, error=UNAVAILABLE),
+    status(OPEN[1], Phase.RUNNING),
+    status(OPEN[2], Phase.TRANSFERRING),
 ]
 
 
@@ -70,8 +73,10 @@ def test_screen_fits_every_terminal(columns: int, lines: int, count: int) -> Non
 
 def test_open_exports_are_first_and_ended_ones_are_counted() -> None:
     first, second, header, *rows, last = drawn(MIXED)
-    assert first.startswith("Round 1 of 2, the platforms work: 15 of 15 exports succeeded")
-    assert second.startswith("Round 2 of 2, the platforms fail some calls: 12 of 15 exports succeeded")
+    assert first.startswith(f"Round 1 of 2, the platforms work: {TOTAL} of {TOTAL} exports succeeded")
+    assert second.startswith(
+        f"Round 2 of 2, the platforms fail some calls: {TOTAL - len(OPEN)} of {TOTAL} exports succeeded"
+    )
     assert header.split() == ["KIND", "PHASE", "NOW"]
     assert [row.split()[1] for row in rows] == ["transferring", "running", "queued"]
     assert last == "Waiting for 1 operation, 1 transfer and 1 retry (next in 0.4 s)"
@@ -102,7 +107,7 @@ def test_screen_before_the_first_export_says_what_is_started() -> None:
 
 def test_failed_exports_are_named_in_the_line_of_their_round() -> None:
     first, *_ = drawn([status(1, Phase.FAILED, GOOD), *GOOD_ROUND[1:]])
-    assert "14 of 15 exports succeeded, 1 did not" in first
+    assert f"{TOTAL - 1} of {TOTAL} exports succeeded, 1 did not" in first
 
 
 @pytest.mark.parametrize(("round_name", "text"), [(GOOD, "the next round"), (FLAKY, "the last events and processes")])

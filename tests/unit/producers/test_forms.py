@@ -1,6 +1,8 @@
 """Forms from JSON Schemas: a request becomes texts of fields, and these texts become the same request."""
 
+import re
 import tomllib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytest
@@ -22,9 +24,12 @@ from export_worker.contract.parsing import parse_request
 from export_worker.contract.printable import dumps
 from export_worker.demo.requests import demo_requests
 from export_worker.errors import InvalidRequestError
+from export_worker.recipes.finding import find_recipe
+from export_worker.recipes.kinds import BOX
+from export_worker.recipes.names import box_names
 from support.paths import ROOT
 
-SCHEMA = ROOT / "producers/export_producers/languages/translations/zh/schema.toml"
+TRANSLATIONS = ROOT / "producers/export_producers/languages/translations/zh"
 PROJECT = "WlGk4Daj"
 FULL: tuple[dict[str, Any], ...] = (
     {"kind": "growingio.tag_users", "tag_key": "tag_1", "properties": ["城市", "a,b"], "detail_export": False},
@@ -232,10 +237,36 @@ def test_text_of_a_form_is_what_the_page_shows() -> None:
     assert cleaned("a\u202eb\r\nc\x00") == "a\ufffdb\nc\ufffd"
 
 
+def keys_of(file: str) -> Mapping[str, str]:
+    """Returns the translations of a file by their English texts."""
+    return tomllib.loads((TRANSLATIONS / file).read_text(encoding="utf-8"))
+
+
 def test_every_description_is_translated_with_the_same_code() -> None:
     kinds = [about_kind(kind) for kind in PLATFORM_OF_KIND]
     shown = {*kinds, *(each.about for kind in PLATFORM_OF_KIND for each in fields_of(kind))}
-    assert shown == set(tomllib.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert shown == set(keys_of("schema.toml"))
     for english in shown:
         assert sorted(described("en", english).parts[1::2]) == sorted(described("zh", english).parts[1::2]), english
     assert described("zh", "of `another` package").is_foreign
+
+
+def test_descriptions_of_the_box_are_translated() -> None:
+    kinds = [kind for name in box_names() for kind in find_recipe(name).kinds.values()]
+    abouts = {f"{field.description.removesuffix('.')}." for kind in kinds for field in kind.fields.values()}
+    assert {kind.title for kind in kinds} | abouts == set(keys_of("box.toml"))
+    for each in (field for kind in BOX.platforms() for field in fields_of(kind)):
+        shown = "".join(described("zh", each.about).parts[::2])
+        assert not re.search("Required|Default|At (most|least)| texts", shown), each.about
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("人群的 ID。 At most 64 characters. Required.", "人群的 ID。最多 64 个字符。必填。"),
+        ("The id of a cohort. At most 64 characters. Required.", "The id of a cohort.最多 64 个字符。必填。"),
+        ("Whether bots count. Default: true.", "Whether bots count. Default: true."),
+    ],
+)
+def test_description_of_another_recipe_stays_in_the_language_of_the_recipe(english: str, chinese: str) -> None:
+    assert described("zh", english).parts == [chinese]

@@ -38,10 +38,15 @@ OF_OTHERS = {
     *("must be shorter than", "too long"),
 }
 """Texts by which the code recognises messages of others."""
-PARTS = {"--role {}", "and no", "request {}", "The request as it was accepted. The schema `request` describes it."}
+PARTS = {
+    *("--role {}", "and no", "request {}", "The request as it was accepted. The schema `request` describes it."),
+    "GrowingIO offers it from version 13.4; export this tag by its tag_id, which the catalog of tags has",
+    *("has no users of the version {} that can be queried: the newest is", "{} {} {}; leave out base_time"),
+    *("and states no reason", "Default: none.", "Default: {}.", "at most {} characters", "1 to {} texts{}", "each {}"),
+}
 """Parts of messages whose wholes are in `composed.toml` or need no translation, and a description of the schema."""
-WITHOUT_A_SOURCE = {"composed.toml", "schema.toml"}
-"""Files whose messages are made from several texts, or by the schema of requests."""
+WITHOUT_A_SOURCE = {"box.toml", "composed.toml", "schema.toml"}
+"""Files whose messages are made from several texts, by recipes, or by the schema of requests."""
 
 
 def entries() -> Iterator[tuple[str, str, str]]:
@@ -98,6 +103,22 @@ def test_each_message_is_translated_once_and_has_no_other_parts() -> None:
         ("cannot reach Redis at h:1/0 (connection refused)", "无法连接 h:1/0 的 Redis（连接被拒绝）"),
         ("must be at most 100, not 200", "不能大于 100，而不是 200"),
         ("must have at least 1 character, not 0", "至少要有 1 个字符，现有 0"),
+        (
+            "a connection to sensorsdata (api v2) cannot export sensorsdata.tag_users; set `api` of the connection to `horizon`",
+            "sensorsdata 的连接（api v2）不能导出 sensorsdata.tag_users；请把连接的 `api` 设置为 `horizon`",
+        ),
+        (
+            "connections.d.token: environment variable TOKEN is not set",
+            "connections.d.token：没有设置环境变量 TOKEN",
+        ),
+        (
+            "failed: operation_failed: the platform could not compute the segment: E7: 规则无效",
+            "失败：[operation_failed] 平台未能计算该分群：E7：规则无效",
+        ),
+        (
+            "f.toml, line 3: kinds.users.poll: unknown; did you mean path?; known here: path, stage",
+            "f.toml 第 3 行：kinds.users.poll：未知的名称；是不是 path？；这里可用：path, stage",
+        ),
         ("unknown field; did you mean tag_key?; allowed here: kind", "未知字段；是不是 tag_key？；这里允许：kind"),
         (
             "no CRC of single objects is supported, so Content-MD5 protects them",

@@ -220,7 +220,7 @@ def simulate() -> None:
 @click.option("--serve", is_flag=True, help="Keep everything running until Ctrl-C, and print commands to try.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 def demo() -> None:
-    """Run every kind of export with an embedded Redis, an embedded S3 server and simulated platforms.
+    """Run built-in kinds and two recipes with an embedded Redis, an embedded S3 server and simulated platforms.
 
     There are two rounds. In the second round, the platforms fail some calls, and the workers retry.
 

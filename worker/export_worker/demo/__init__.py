@@ -1,1 +1,1 @@
-"""`export-worker demo`: runs every kind of export on one machine. It needs no installed services and leaves none."""
+"""`export-worker demo`: runs kinds of export on one machine. It needs no installed services and leaves none."""

@@ -44,12 +44,12 @@ async def run_exports(
     show: ShowStatuses,
     timeout_s: float,
 ) -> Outcome:
-    """Runs two rounds with every kind of export: in the second the platforms fail each kind of call at least once.
+    """Runs two rounds with each export of the demo: in the second the platforms fail each kind of call at least once.
 
     Args:
         redis_url: The Redis of the workers.
         platform_url: The simulator.
-        count: The number of exports in the first round. At least one of each kind runs.
+        count: The number of exports in the first round. Each of `EXPORTS` runs at least once.
         show: Called with all statuses each time they were read.
         timeout_s: The timeout of each round. An export that has not ended by then counts as failed.
     """

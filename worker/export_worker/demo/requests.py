@@ -1,4 +1,4 @@
-"""Requests for every kind of export of every platform. The exported entities exist in the simulator."""
+"""Requests for every built-in kind of export and for two recipes. The exported entities exist in the simulator."""
 
 import json
 from itertools import cycle, islice
@@ -48,17 +48,26 @@ HORIZON: tuple[dict[str, Any], ...] = (
     {"kind": "sensorsdata.tag_users", "tag_name": "user_tag_level", "file_format": "json"},
 )
 
-EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = tuple(
-    (connection, export)
-    for connection, exports in (
-        ("gio", GROWINGIO),
-        ("gio-rest", GROWINGIO_REST),
-        ("ta", THINKINGDATA),
-        ("sensors", SENSORSDATA),
-        ("sensors-v3", SENSORSDATA),
-        ("horizon", HORIZON),
-    )
-    for export in exports
+RECIPES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("amplitude", {"kind": "amplitude.cohort_users", "cohort_id": "jgx4kl8"}),
+    ("auth0", {"kind": "auth0.users", "connection_id": "con_0000000000000001", "user_fields": ["user_id", "email"]}),
+)
+"""Exports of recipes that come with export-worker, each with its connection, as in `EXPORTS`."""
+
+EXPORTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    *(
+        (connection, export)
+        for connection, exports in (
+            ("gio", GROWINGIO),
+            ("gio-rest", GROWINGIO_REST),
+            ("ta", THINKINGDATA),
+            ("sensors", SENSORSDATA),
+            ("sensors-v3", SENSORSDATA),
+            ("horizon", HORIZON),
+        )
+        for export in exports
+    ),
+    *RECIPES,
 )
 """Pairs: the name of a connection in the demo's configuration, and an export from this connection."""
 
@@ -69,6 +78,13 @@ CONNECTIONS: dict[str, dict[str, str]] = {
     "sensors": {"platform": "sensorsdata", "token": "env:DEMO_TOKEN", "project": "default"},
     "sensors-v3": {"platform": "sensorsdata", "api_key": "env:DEMO_TOKEN", "project": "default"},
     "horizon": {"platform": "sensorsdata", "api": "horizon", "api_key": "env:DEMO_TOKEN", "project": "default"},
+    "amplitude": {
+        "platform": "recipe",
+        "recipe": "amplitude",
+        "api_key": "env:DEMO_API_KEY",
+        "client_secret": "env:DEMO_TOKEN",
+    },
+    "auth0": {"platform": "recipe", "recipe": "auth0", "token": "env:DEMO_TOKEN"},
 }
 """The settings of each connection without its address. The secret is a reference, as in a real configuration."""
 

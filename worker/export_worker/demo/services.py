@@ -60,9 +60,8 @@ max_in_flight = 50
 requests_per_second = 100
 """
 
-TOKEN = {"DEMO_TOKEN": "sim-token"}
-"""The simulator's token. The references in the configuration name this variable."""
-
+CREDENTIALS = {"DEMO_TOKEN": "sim-token", "DEMO_API_KEY": "sim-api-key"}
+"""The credentials of the simulator. The references in the configuration name these variables."""
 
 USUAL_PORTS = {"redis": 6379, "s3": 9000, "platform": 8099, "gateway": 8080}
 """The ports that the documents name, so that their examples work with a demo that keeps running."""
@@ -119,7 +118,7 @@ async def start_services(directory: Path, *, serve: bool = False) -> AsyncIterat
         (directory / CONFIG_FILE).write_text(config, encoding="utf-8")
         await asyncio.to_thread(_create_bucket, s3_url)
         own = {"EXPORT_CONFIG": str(directory / CONFIG_FILE)}
-        environment = plain_environment() | S3_CREDENTIALS | TOKEN | SECRETS | own
+        environment = plain_environment() | S3_CREDENTIALS | CREDENTIALS | SECRETS | own
         gateway_url = f"http://127.0.0.1:{gateway_port}"
         yield Services(directory, redis_url, s3_url, platform_url, gateway_url, environment)
 

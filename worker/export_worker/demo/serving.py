@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from export_worker.demo.services import USUAL_PORTS, Services
+from export_worker.demo.services import CREDENTIALS, S3_CREDENTIALS, USUAL_PORTS, Services
+from export_worker.demo.showcase import SECRETS
 
 REQUEST = json.dumps(
     {
@@ -17,7 +18,8 @@ REQUEST = json.dumps(
         "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
     }
 )
-VARIABLES = ("EXPORT_CONFIG", "DEMO_TOKEN", "DEMO_WEBHOOK_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+VARIABLES = ("EXPORT_CONFIG", *CREDENTIALS, *SECRETS, *S3_CREDENTIALS)
+"""The variables that commands need."""
 
 _PYTHON = """\
 {python} - <<'END'

@@ -91,7 +91,7 @@ def _bounds(spec: FieldSpec) -> dict[str, Any]:
 
 def _sentences(spec: FieldSpec) -> Iterator[str]:
     if spec.description:
-        yield spec.description if spec.description.endswith(".") else f"{spec.description}."
+        yield spec.description if spec.description.endswith((".", "\u3002")) else f"{spec.description}."
     if limits := _limits(spec):
         yield f"{limits[0].upper()}{limits[1:]}."
     if spec.is_required:

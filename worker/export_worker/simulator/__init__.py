@@ -1,4 +1,4 @@
-"""A real HTTP server that plays the four platforms. One package per platform.
+"""A real HTTP server that plays the four platforms and the APIs of two recipes. One package per platform.
 
 It keeps jobs, and a test can make it slow, make it return wrong responses or cut a stream. The demo, the tests, docker
 compose and the benchmarks run it. It shares no parsing with the drivers: a mistake in shared code would not be found.

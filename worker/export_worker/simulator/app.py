@@ -7,6 +7,8 @@ from aiohttp import web
 from export_worker.simulator import control
 from export_worker.simulator.growingio import routes as growingio
 from export_worker.simulator.growingio_rest import routes as growingio_rest
+from export_worker.simulator.recipes.amplitude import AmplitudeApi
+from export_worker.simulator.recipes.auth0 import Auth0Api
 from export_worker.simulator.sensorsdata import routes as sensorsdata
 from export_worker.simulator.thinkingdata import routes as thinkingdata
 from export_worker.simulator.world import RECORD, WORLD, RequestRecord, SimulatorSettings, World
@@ -23,6 +25,8 @@ def build_app(settings: SimulatorSettings | None = None) -> web.Application:
     growingio_rest.register(app)
     thinkingdata.register(app)
     sensorsdata.register(app)
+    for api in (AmplitudeApi, Auth0Api):
+        api(app)
     return app
 
 

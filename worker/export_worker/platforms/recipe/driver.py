@@ -28,7 +28,16 @@ from export_worker.platforms.http.urls import with_query
 from export_worker.platforms.recipe.api import RecipeApi
 from export_worker.platforms.recipe.auth import RecipeSecrets, filled_auth
 from export_worker.platforms.recipe.cool_down import CoolDown
-from export_worker.platforms.recipe.links import Links, link_of, link_with, links_in, name_of_link, unpacked_name
+from export_worker.platforms.recipe.links import (
+    Links,
+    NoLinkError,
+    link_of,
+    link_with,
+    links_in,
+    name_of_link,
+    packed_name,
+    unpacked_name,
+)
 from export_worker.platforms.recipe.listing import PagedRequest, found_in, listed
 from export_worker.platforms.recipe.operations import (
     Operation,
@@ -151,7 +160,14 @@ class RecipeDriver:
         return Ready(None, files)
 
     async def _kept_links(self, job: _Job) -> Sequence[URL]:
-        return await self._links.of(job.key, job.kind.result.expires_s, lambda: self._asked_links(job))
+        return await self._links.of(job.key, job.kind.result.expires_s, lambda: self._links_asked_again(job))
+
+    async def _links_asked_again(self, job: _Job) -> Sequence[URL]:
+        """Asks for the links of a job that has had links. If it has none now, it runs again."""
+        try:
+            return await self._asked_links(job)
+        except NoLinkError:
+            return ()
 
     async def _files(self, job: _Job, answer: Any) -> tuple[RemoteFile, ...]:
         """Returns the files of a job that has succeeded.
@@ -232,7 +248,8 @@ class RecipeDriver:
         for is_last in (False, True):
             links = await self._kept_links(job)
             try:
-                opening = self._downloader.open(link_with(links, number), name, resume_point)
+                link = link_with(links, number)
+                opening = self._downloader.open(link, packed_name(link, name) if result.unpack else name, resume_point)
                 return await stack.enter_async_context(opening)
             except ResultMissingError:
                 self._links.forget(job.key)

@@ -1,7 +1,4 @@
-"""Plays the APIs of recipes within the simulator, which has jobs, files and faults. One subclass plays one API.
-
-It shares no code with the driver: a mistake in shared code would not be found.
-"""
+"""What the simulated APIs of recipes have in common. One subclass simulates one API, from its public documentation."""
 
 import asyncio
 import gzip
@@ -11,27 +8,17 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from export_worker.simulator import (
-    WORLD,
-    CallType,
-    Delivery,
-    Fault,
-    FileSpec,
-    Job,
-    JobFile,
-    StagePlan,
-    Target,
-    World,
-    json_answer,
-    send_file,
-    spoilt_answer,
-    unauthorized,
-)
-from export_worker.simulator.files import content
+from export_worker.simulator.answers import json_answer, spoilt_answer, unauthorized
+from export_worker.simulator.downloads import Delivery, send_file
+from export_worker.simulator.faults import Target
+from export_worker.simulator.files import FileSpec, content
+from export_worker.simulator.jobs import Job, JobFile, StagePlan
+from export_worker.simulator.scenario import CallType, Fault
+from export_worker.simulator.world import WORLD, World
 
 
-class PlayedApi:
-    """What the played APIs have in common."""
+class RecipeApi:
+    """An API in the form of submit, poll and download."""
 
     stages: ClassVar[tuple[str, ...]]
     """The stages of a job that succeeds; the last one is that of its success."""

@@ -1,0 +1,1 @@
+"""Simulates APIs that recipes of export-worker describe."""
