@@ -99,7 +99,7 @@ class Answers:
         checks: list[Callable[[], Any]] = [lambda: self.submit("1", "/f")]
         if self._kind.poll is not None:
             checks += [lambda: self.poll("running", "/f"), lambda: self.poll("done", "/f")]
-            checks += [lambda: self.poll("failed", "/f")] if self._kind.poll.failed else []
+            checks += [lambda: self.poll("failed", "/f")] if self._kind.poll.failed or self._kind.example.failed else []
         if self._kind.result.path is not None and self._kind.result.links is not None:
             checks.append(lambda: self.links("/f"))
         return checks
