@@ -28,6 +28,7 @@ from export_worker.recipes.types import (
     Line,
     Name,
     Path,
+    Query,
     RecipeModel,
     Table,
     Template,
@@ -93,7 +94,7 @@ class Request(RecipeModel):
     """`GET`, `POST`, `PUT`, `PATCH` or `DELETE`. Default `GET`, or `POST` if the request has a body."""
     path: Path
     """The path below the address of the connection. A value in it is percent-encoded and is one segment. Required."""
-    query: Annotated[Mapping[str, Tree], Field(max_length=TABLE_MAX)] = {}
+    query: Query = {}
     """Parameters of the query string. A list becomes several parameters of one name. Default: none."""
     headers: Headers = {}
     """Headers beside those of the recipe. Default: none."""
@@ -146,6 +147,14 @@ class Poll(Request):
     reason: Expression | None = None
     """Finds the message of a job that has failed. Default: an excerpt of the answer."""
 
+    @model_validator(mode="after")
+    def _names_each_state_once(self) -> Self:
+        stages = [*self.done, *self.failed, *self.no_data]
+        for stage in stages:
+            if not stage or stages.count(stage) > 1:
+                raise ValueError(f"done, failed and no_data must name each state once, and none is empty: {stage!r}")
+        return self
+
 
 class Listing(Request):
     """Requests for the pages of a list, one after the other."""
@@ -185,6 +194,12 @@ class Pages(Listing):
     source: Literal["json", "csv"] = "json"
     """What the answers are. Pages of `csv` are joined, and only the first header is kept. Default `json`."""
 
+    @model_validator(mode="after")
+    def _suits_its_source(self) -> Self:
+        if self.source == "csv" and (self.next is not None or self.next_link is not None):
+            raise ValueError("pages of csv have no next; use {offset} or {page}")
+        return self
+
 
 class Result(RecipeModel):
     """Where the files of a finished job are: at a path, behind links, or on pages."""
@@ -195,7 +210,7 @@ class Result(RecipeModel):
     Default: none."""
     method: Literal["GET", "POST"] = "GET"
     """With `path` and `links`: the method. Default `GET`."""
-    query: Annotated[Mapping[str, Tree], Field(max_length=TABLE_MAX)] = {}
+    query: Query = {}
     """With `path`: parameters of the query string. Default: none."""
     headers: Headers = {}
     """With `path`: headers beside those of the recipe. Default: none."""
@@ -226,6 +241,13 @@ class Result(RecipeModel):
             raise ValueError("one of path, links and pages is required")
         if self.name is None and self.links is None:
             raise ValueError("name is required, unless the name is that of a link")
+        for member in sorted(self.model_fields_set & {"query", "headers"}):
+            if self.path is None:
+                raise ValueError(f"{member} needs path")
+        if self.links is None and "expires_s" in self.model_fields_set:
+            raise ValueError("expires_s needs links")
+        if self.pages is not None and self.unpack:
+            raise ValueError("pages cannot be unpacked")
         if self.later and self.links is None:
             raise ValueError("later needs links")
         if self.method != "GET" and self.links is None:

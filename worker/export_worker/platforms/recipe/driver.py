@@ -67,6 +67,11 @@ class _Job:
     operation: Operation
     document: Document
 
+    @property
+    def key(self) -> str:
+        """Distinguishes the job from those of other kinds and fields, also if the API gives them the same id."""
+        return json.dumps([self.text, self.document], sort_keys=True, default=str)
+
 
 class RecipeDriver:
     """Implements `Driver`, `Resuming`, `Cancelling`, `Discarding` and `Catalog`. Can be built outside of an event loop.
@@ -134,13 +139,19 @@ class RecipeDriver:
         return Pending(stage, _percent(poll, answer))
 
     async def _poll_of_link(self, job: _Job) -> Polled:
-        """Requests the head of the file, which the API writes after it has returned the link."""
-        [file] = await self._files(job, None)
+        """Requests the head of each file, which the API writes after it has returned the links."""
+        files = await self._files(job, None)
         try:
-            async with self._downloader.open(self._sealed_link(job), file.name):
-                return Ready(None, (file,))
+            for number, file in enumerate(files, 1):
+                link = link_with(await self._kept_links(job), number)
+                async with self._downloader.open(link, file.name):
+                    pass
         except ResultMissingError:
             return Pending(None)
+        return Ready(None, files)
+
+    async def _kept_links(self, job: _Job) -> Sequence[URL]:
+        return await self._links.of(job.key, job.kind.result.expires_s, lambda: self._asked_links(job))
 
     async def _files(self, job: _Job, answer: Any) -> tuple[RemoteFile, ...]:
         """Returns the files of a job that has succeeded.
@@ -152,7 +163,7 @@ class RecipeDriver:
         if result.links is None:
             return (file_of(job.text, 1, self._name(job, 1, "")),)
         links = await self._asked_links(job, answer)
-        self._links.keep(job.text, links)
+        self._links.keep(job.key, links)
         numbered = enumerate(links, 1)
         return tuple(file_of(job.text, number, self._name(job, number, name_of_link(link, number)))
                      for number, link in numbered)  # fmt: skip
@@ -219,12 +230,12 @@ class RecipeDriver:
             url, headers = self._file_request(job)
             return await stack.enter_async_context(self._downloader.open(url, name, resume_point, headers=headers))
         for is_last in (False, True):
-            links = await self._links.of(job.text, result.expires_s, lambda: self._asked_links(job))
+            links = await self._kept_links(job)
             try:
                 opening = self._downloader.open(link_with(links, number), name, resume_point)
                 return await stack.enter_async_context(opening)
             except ResultMissingError:
-                self._links.forget(job.text)
+                self._links.forget(job.key)
                 if is_last:
                     raise
         raise AssertionError("the loop returns or raises")

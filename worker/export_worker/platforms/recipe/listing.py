@@ -34,6 +34,7 @@ class PagedRequest:
         self._page: int = listing.first_page
         self._offset = 0
         self._cursor: str | int | float | None = None
+        self._cursors: set[int] = set()
         self._has_position = not _names(listing).isdisjoint({"offset", "page"})
 
     def call(self) -> Call:
@@ -63,18 +64,28 @@ class PagedRequest:
 
     def _has_next(self, source: str, answer: Any) -> bool:
         found = found_in(source, answer)
-        text = as_text(found)
-        if found is False or not text:
+        if found is None or found is False or found == "":
             return False
-        if len(text) > CURSOR_MAX_CHARS or found == self._cursor:
-            raise PlatformMalformedError(f"the cursor of the next page, at {source}, is too long or the same again")
+        text = as_text(found)
+        if text is None or len(text) > CURSOR_MAX_CHARS:
+            raise PlatformMalformedError(f"the cursor of the next page, at {source}, is no text or is too long")
+        if hash(text) in self._cursors:
+            raise PlatformMalformedError(f"the cursor of the next page, at {source}, is the same again")
+        self._cursors.add(hash(text))
         self._cursor = found
         return True
 
 
 def query_of_link(link: str) -> dict[str, list[str]]:
-    """Returns the parameters of an address, decoded. The rest of it is not used, so it cannot lead to another host."""
-    return parse_qs(link.partition("#")[0].partition("?")[2], keep_blank_values=True, max_num_fields=TABLE_MAX)
+    """Returns the parameters of an address, decoded. The rest of it is not used, so it cannot lead to another host.
+
+    Raises:
+        PlatformMalformedError: It has too many parameters.
+    """
+    try:
+        return parse_qs(link.partition("#")[0].partition("?")[2], keep_blank_values=True, max_num_fields=TABLE_MAX)
+    except ValueError:
+        raise PlatformMalformedError("the address of the next page has too many parameters") from None
 
 
 def _names(listing: Listing) -> frozenset[str]:
