@@ -18,6 +18,7 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
+    ResultEmptyError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile
 from support.small_api import FILE, HEAD, KIND, POLL, TOKEN, Played, Users, download, run, zipped
@@ -49,9 +50,11 @@ async def test_failed_job_is_reported_and_next_submit_waits(build: Any, played: 
     assert played.paths() == ["/exports", "/exports/1"]
 
 
-async def test_job_without_data_is_ready_without_files(build: Any, played: Played) -> None:
+async def test_job_without_data_fails_at_once_with_the_reason(build: Any, played: Played) -> None:
     played.answers = {"/exports/1": [{"state": "empty"}]}
-    assert await build(HEAD + KIND + POLL + FILE).poll(Users(), "1") == Ready("empty", ())
+    with pytest.raises(ResultEmptyError, match="the state empty: there is no data to export") as caught:
+        await build(HEAD + KIND + POLL + FILE).poll(Users(), "1")
+    assert not caught.value.retryable
 
 
 RULES = """

@@ -16,6 +16,7 @@ from export_worker.errors import (
     InvalidRequestError,
     PlatformMalformedError,
     PlatformRefusedError,
+    ResultEmptyError,
     ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
@@ -122,6 +123,7 @@ class RecipeDriver:
 
         Raises:
             PlatformError: The API did not give a usable answer.
+            ResultEmptyError: The state is one of `no_data`.
         """
         job = self._job(export, operation_id)
         poll = job.kind.poll
@@ -132,7 +134,7 @@ class RecipeDriver:
         if stage in poll.done:
             return Ready(stage, await self._files(job, answer))
         if stage in poll.no_data:
-            return Ready(stage, ())
+            raise ResultEmptyError(f"the API's job has ended with the state {stage}: there is no data to export")
         if stage in poll.failed:
             self._cool_down.start()
             return OperationFailed(stage, self._reason(poll, answer))
