@@ -40,6 +40,9 @@ for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
 
+# The collection makes millions of objects and frees none of them; `pytest_collection_finish` enables it again.
+gc.disable()
+
 # Explains failed assertions of the conformance suite, which is no test file. Before any test imports it.
 pytest.register_assert_rewrite("export_worker.platforms.conformance")
 
@@ -68,6 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Takes all modules and tests out of the garbage collector. It examined them again and again, and frees none."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -418,6 +418,18 @@ def test_rotating_keeps_masking_a_secret_that_is_added_again() -> None:
     assert redactor.text("first-secret second-secret") == "*** ***"
 
 
+@pytest.mark.parametrize("added_first", [True, False])
+def test_secret_that_another_setting_has_stays_masked_when_a_rotation_forgets_it(*, added_first: bool) -> None:
+    redactor = Redactor()
+    rotate, other = redactor.rotating(1), redactor.rotating(1)
+    for add in (other, rotate) if added_first else (rotate, other):
+        add("shared-secret")
+    rotate("second-secret")
+    assert redactor.text("shared-secret second-secret") == "*** ***"
+    other("third-secret")
+    assert redactor.text("shared-secret") == "shared-secret"
+
+
 def test_secret_can_be_added_while_another_thread_masks() -> None:
     redactor, switch_s = Redactor(), sys.getswitchinterval()
 

@@ -4,7 +4,7 @@ import html
 import json
 import re
 from base64 import b64encode
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from threading import Lock
@@ -107,14 +107,16 @@ class Redactor:
 
     def __init__(self) -> None:
         self._known: dict[str, _Forms] = {}
+        self._holders = Counter[str]()
         self._lock = Lock()
 
     def add(self, secret: str | None) -> None:
         """Masks this value from now on. None and short values are ignored."""
         if secret is None or len(secret) < MIN_SECRET_LENGTH:
             return
-        forms = _Forms.of(secret)
+        forms = self._known.get(secret) or _Forms.of(secret)
         with self._lock:
+            self._holders[secret] += 1
             # Longest first: if a shorter secret that begins a longer one were masked first, the rest would remain. A
             # new dictionary: threads that fetch credentials add to it while other threads still use the old one.
             known = {**self._known, secret: forms}
@@ -131,25 +133,30 @@ class Redactor:
     def rotating(self, count: int) -> Callable[[str | None], None]:
         """Returns an `add` for secrets that replace each other: only the last `count` of them are masked.
 
-        Masking is slower with each known secret, and an assumed IAM role has new secrets each hour.
+        Masking is slower with each known secret, and an assumed IAM role has new secrets each hour. A secret that was
+        also added in another way stays masked: another setting may have the same value.
         """
         last = deque[str]()
 
         def add(secret: str | None) -> None:
-            self.add(secret)
-            if secret is None or secret not in self._known:
+            if secret is None or len(secret) < MIN_SECRET_LENGTH:
                 return
             if secret in last:
                 last.remove(secret)
+            else:
+                self.add(secret)
             last.append(secret)
             if len(last) > count:
-                self._forget(last.popleft())
+                self._release(last.popleft())
 
         return add
 
-    def _forget(self, secret: str) -> None:
+    def _release(self, secret: str) -> None:
         with self._lock:
-            self._known = {known: forms for known, forms in self._known.items() if known != secret}
+            self._holders[secret] -= 1
+            if not self._holders[secret]:
+                del self._holders[secret]
+                self._known = {known: forms for known, forms in self._known.items() if known != secret}
 
     def text(self, text: str) -> str:
         """Returns the text with every known secret masked."""

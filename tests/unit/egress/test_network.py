@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 from yarl import URL
 
 from export_worker.config import Config
@@ -235,6 +236,23 @@ async def test_changed_file_of_authorities_is_read_again(authority: Authority, t
             assert await ask() == b"inside"
 
 
+async def test_files_that_cannot_be_used_are_tried_again_even_if_none_changes(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROXY_OF_GIO", "http://one.example:1")
+    file = tmp_path / "authorities.pem"
+    file.write_bytes(authority.path.read_bytes())
+    settings = NetworkSettings.model_validate({"ca_file": str(file), "proxy": "env:PROXY_OF_GIO"})
+    network = Network("connections.gio", settings, URL(f"https://{PLATFORM}"), Redactor(), check_s=0)
+    file.write_bytes(Authority(tmp_path, "next").path.read_bytes())
+    monkeypatch.delenv("PROXY_OF_GIO")
+    with capture_logs() as logs:
+        assert [await used_proxy(network), await used_proxy(network)] == ["http://one.example:1"] * 2
+        monkeypatch.setenv("PROXY_OF_GIO", "http://two.example:2")
+        assert await used_proxy(network) == "http://two.example:2"
+    assert [log["event"] for log in logs] == ["network.files_not_used", "network.files_read_again"]
+
+
 @pytest.mark.parametrize(
     "host",
     ["10.0.0.1", "[::1]", "169.254.169.254", "127.1", "2130706433", "0x7f.1", "127.0.0.1.", "localhost", "a.localhost"],
@@ -327,8 +345,9 @@ def test_wrong_keys_are_refused(authority: Authority) -> None:
         network_of({}, client_cert=str(one.path), client_key=str(other.path_with_key))
     with pytest.raises(ConfigError, match="client_key_password: the key is encrypted; set"):
         network_of({}, client_cert=str(locked.path_with_key))
-    with pytest.raises(ConfigError, match="client_key_password: it is not the password of the key"):
-        network_of({}, client_cert=str(locked.path_with_key), client_key_password="wrong")
+    for wrong in ("wrong", "x" * 2000):
+        with pytest.raises(ConfigError, match="client_key_password: it is not the password of the key"):
+            network_of({}, client_cert=str(locked.path_with_key), client_key_password=wrong)
 
 
 async def test_webhook_goes_through_the_proxy_and_names_what_it_refuses(

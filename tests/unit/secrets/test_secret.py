@@ -1,6 +1,7 @@
 """Secrets that are exchanged while they are used."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from aiohttp import web
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+import export_worker.secrets.secret as secret_module
 from export_worker.contract.auth import BearerAuth
 from export_worker.credentials import Redactor
 from export_worker.errors import AuthFailedError, ConfigError
@@ -72,7 +74,7 @@ async def test_values_that_no_late_answer_can_repeat_are_not_masked_any_more(tmp
     assert redactor.text("token-0 token-1 token-4") == "token-0 *** ***"
 
 
-@pytest.mark.parametrize("unusable", ["", "to\nken", "x" * 70_000], ids=["empty", "two lines", "too long"])
+@pytest.mark.parametrize("unusable", ["", "to\nken", "x" * 17_000], ids=["empty", "two lines", "too long"])
 async def test_value_that_cannot_be_used_is_reported_once_and_the_previous_one_stays(
     tmp_path: Path, unusable: str
 ) -> None:
@@ -85,6 +87,28 @@ async def test_value_that_cannot_be_used_is_reported_once_and_the_previous_one_s
     assert log["event"] == "secret.not_exchanged"
     assert log["problem"].startswith(f"{SETTING}: ")
     assert unusable not in str(log) or not unusable
+
+
+async def test_read_that_hangs_delays_a_refused_call_for_a_limited_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret_module, "REREAD_WAIT_S", 0.05)
+    mounted = Mounted(tmp_path, "token-1")
+    secret = secret_of(mounted, Redactor(), Clock())
+    mounted.path.unlink()
+    os.mkfifo(mounted.path)
+    assert [await secret.reread(), await secret.reread()] == ["token-1", "token-1"]
+    await asyncio.to_thread(mounted.path.write_text, "token-2")
+    assert await secret.reread() in {"token-1", "token-2"}
+
+
+async def test_value_in_use_stays_masked_however_many_others_cannot_be_used(tmp_path: Path) -> None:
+    mounted, redactor = Mounted(tmp_path, "token-1"), Redactor()
+    secret = secret_of(mounted, redactor, Clock())
+    for number in range(KNOWN_VALUES + 1):
+        mounted.exchange(f"un\nusable-{number}")
+        assert await secret.reread() == "token-1"
+    assert redactor.text("token-1") == "***"
 
 
 def test_reference_that_cannot_be_read_at_the_start_is_refused(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def _add_authorities(context: ssl.SSLContext, setting: str, file: str) -> None:
     _check_readable(setting, file)
     try:
         context.load_verify_locations(file)
-    except (ssl.SSLError, OSError):
+    except (ssl.SSLError, OSError, ValueError):
         raise ConfigError(f"{setting}: {file} has no certificate in PEM format") from None
 
 
@@ -76,7 +76,7 @@ def _add_client_certificate(
 
     try:
         context.load_cert_chain(certificate, key, key_password)
-    except (ssl.SSLError, OSError) as error:
+    except (ssl.SSLError, OSError, ValueError) as error:  # ValueError: the password is too long for OpenSSL
         if needed:
             what = "the key is encrypted" if password is None else "it is not the password of the key"
             raise ConfigError(f"{section}.client_key_password: {what}; set the password of the key") from None

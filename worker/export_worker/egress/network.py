@@ -19,6 +19,8 @@ from export_worker.egress.proxies import Proxy, is_bypassed, parse_proxy, proxy_
 from export_worker.egress.watched_files import CHECK_S, WatchedFiles
 from export_worker.references.reading import proxy_variables
 
+KNOWN_SECRETS = 28
+"""Secrets of files that are masked: at most seven of one read, and those of three earlier ones."""
 _LOGIN_NEEDED = 407
 """A status that only proxies send (RFC 9110, 15.5.8)."""
 
@@ -86,7 +88,7 @@ class Network:
         self._section = section
         self._settings = settings
         self._own = origin(own)
-        self._redactor = redactor
+        self._mask = redactor.rotating(KNOWN_SECRETS)
         variables = proxy_variables() if environment is None else environment
         self._environment = variables if settings.trust_env else {}
         files = [*certificate_files(settings), *_referenced(settings.proxy, settings.client_key_password)]
@@ -146,7 +148,7 @@ class Network:
 
     def _read(self) -> _Ways:
         password = self._revealed("client_key_password", self._settings.client_key_password)
-        self._redactor.add(password)
+        self._mask(password)
         own, other = (
             trust(self._section, self._settings, password, with_client_cert=has_cert) for has_cert in (True, False)
         )
@@ -165,7 +167,7 @@ class Network:
 
     def _read_proxy(self, setting: str, address: str) -> _Way:
         for secret in proxy_secrets(address):
-            self._redactor.add(secret)
+            self._mask(secret)
         return _Way(parse_proxy(setting, address), setting)
 
     def _revealed(self, name: str, secret: SecretStr | None) -> str | None:

@@ -35,7 +35,8 @@ class WatchedFiles(Generic[T]):
         self._build = build
         self._files = files
         self._check_s = check_s
-        self._stamps = self._read_stamps()
+        self._stamps: list[Stamp] | None = self._read_stamps()
+        self._problem = ""
         self._value = build()
         self._checked_s = time.monotonic()
 
@@ -61,8 +62,13 @@ class WatchedFiles(Generic[T]):
         try:
             self._value = self._build()
         except ConfigError as error:
-            _log.warning("network.files_not_used", problem=str(error), effect="the previous ones are still used")
+            # Tried again at the next look: the cause may be rights of a file, or a secret that is not in these files.
+            self._stamps = None
+            if str(error) != self._problem:
+                self._problem = str(error)
+                _log.warning("network.files_not_used", problem=self._problem, effect="the previous ones are still used")
         else:
+            self._problem = ""
             _log.info("network.files_read_again", files=[str(file) for file in self._files])
 
     def _read_stamps(self) -> list[Stamp]:

@@ -2,19 +2,22 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from export_worker.references.aws_secrets import AwsSecrets
 from export_worker.references.errors import UnreadableReferenceError
 from export_worker.texts.decoding import decode_text
 
 ENV, FILE, AWS = "env:", "file:", "aws-sm:"
-FILE_MAX_BYTES = 64 * 1024
-"""The longest secret of AWS Secrets Manager. A private key has a few KiB."""
+SECRET_MAX_BYTES = 16 * 1024
+"""A private key has a few KiB. To mask a much longer secret would block the event loop for seconds."""
 FILE_CHECK_S = 1.0
 """Seconds between two reads of a file that is in use. Kubernetes exchanges files at any time. A read takes less than a
 millisecond."""
 AWS_CHECK_S = 300.0
 """Seconds between two reads of a secret of AWS that is in use. AWS charges each read."""
+
+Value = TypeVar("Value", str, bytes)
 
 _aws = AwsSecrets()
 
@@ -43,11 +46,11 @@ def read_reference(text: str, *, again: bool = False) -> str:
         UnreadableReferenceError: The value does not exist, is empty, or cannot be read.
     """
     if text.startswith(ENV):
-        return _variable(text.removeprefix(ENV))
+        return _checked(text, _variable(text.removeprefix(ENV)))
     if text.startswith(FILE):
         return _file(Path(text.removeprefix(FILE)))
     if text.startswith(AWS):
-        return _aws.read(text.removeprefix(AWS), again=again)
+        return _checked(text, _aws.read(text.removeprefix(AWS), again=again))
     return text
 
 
@@ -66,14 +69,19 @@ def _variable(name: str) -> str:
 def _file(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(FILE_MAX_BYTES + 1)
+            content = file.read(SECRET_MAX_BYTES + 1)
+        _checked(str(path), content)
         value = decode_text(content).strip()
     except (OSError, ValueError) as error:
         raise UnreadableReferenceError(f"cannot read {path} ({_reason(error)})") from None
-    if len(content) > FILE_MAX_BYTES:
-        raise UnreadableReferenceError(f"{path} has more than {FILE_MAX_BYTES // 1024} KiB, so it is no secret")
     if not value:
         raise UnreadableReferenceError(f"{path} is empty")
+    return value
+
+
+def _checked(name: str, value: Value) -> Value:
+    if len(value) > SECRET_MAX_BYTES:
+        raise UnreadableReferenceError(f"{name} has more than {SECRET_MAX_BYTES // 1024} KiB, so it is no secret")
     return value
 
 

@@ -19,6 +19,8 @@ value."""
 READ_WAIT_S = 1.0
 """Longest wait for a read of a value that may have changed (seconds). After that, the known value is used, and the read
 continues: calls to a platform do not wait for a file system that hangs."""
+REREAD_WAIT_S = 30.0
+"""Longest wait for a read after the platform refused the value (seconds): longer than two attempts to ask AWS."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,13 +92,15 @@ class Secret:
     async def reread(self) -> str:
         """Reads the reference again, after the platform refused the value. Returns the current value.
 
-        All callers that wait share one read.
+        All callers that wait share one read. A read that hangs continues, and the known value is returned.
         """
         if self._check_s < math.inf:
-            if self._reading is not None and not self._reading.done():
+            running = self._reading
+            if running is not None and not running.done():
                 # It may have begun before the value was exchanged.
-                await asyncio.shield(self._reading)
-            await asyncio.shield(self._started())
+                await asyncio.wait({running}, timeout=REREAD_WAIT_S)
+            if running is None or running.done():
+                await asyncio.wait({self._started()}, timeout=REREAD_WAIT_S)
         return self._value
 
     def _started(self) -> "asyncio.Task[None]":
@@ -113,6 +117,8 @@ class Secret:
             for check in self._checks:
                 check(value, self.setting)
         except ConfigError as error:
+            # The value in use must not be among those that are forgotten, however many others cannot be used.
+            self._mask(self._value)
             if str(error) != self._problem:
                 self._problem = str(error)
                 _log.warning("secret.not_exchanged", problem=self._problem, effect="the previous value stays in use")

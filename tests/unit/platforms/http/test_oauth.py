@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from export_worker.contract.auth import AuthSpec
 from export_worker.credentials import Redactor
-from export_worker.errors import AuthFailedError, ConfigError
+from export_worker.errors import AuthFailedError, ConfigError, PlatformMalformedError
 from export_worker.platforms.http.auths import build_auth
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.outgoing import Auth
@@ -155,6 +155,16 @@ def test_unusable_private_key_is_refused_when_the_connection_is_built() -> None:
     with pytest.raises(ConfigError, match="must be PEM, of RSA or of the curve P-256") as caught:
         build_auth(spec, lambda _: Secret.of(pem(ec.generate_private_key(ec.SECP384R1()))), client)
     assert "PRIVATE KEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "token", ["", 7, "a b\n", "x" * 17_000, None], ids=["empty", "number", "lines", "long", "none"]
+)
+async def test_token_that_cannot_be_used_is_refused_without_showing_it(token: object) -> None:
+    async with ScriptedServer() as server, connected(server, {}) as (client, auth):
+        server.on("/token", json_replied({"access_token": token, "refresh_token": "x" * 17_000}))
+        with pytest.raises(PlatformMalformedError, match=r": the response has no usable access_token$"):
+            await client.call(CALL, auth)
 
 
 async def test_refused_client_raises_auth_failed_without_the_secret() -> None:

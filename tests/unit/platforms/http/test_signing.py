@@ -72,6 +72,30 @@ def test_aliyun_signature_is_that_of_the_published_example() -> None:
     )
 
 
+@pytest.mark.parametrize("scheme", ["volcengine", "aliyun"])
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("/a:b/%e4%b8%ad?x=%e4", "/a%3Ab/%E4%B8%AD?x=%E4"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/x?b=2&b=1&a=+&c", "/x?a=%20&b=2&b=1&c="),
+        ("?x=%ff&x=~", "/?x=%FF&x=%7E"),
+    ],
+)
+def test_signature_does_not_depend_on_how_a_url_is_written(scheme: str, written: str, same: str) -> None:
+    spec = SIGNER.validate_python({"scheme": scheme, **({} if scheme == "aliyun" else {"region": "r", "service": "s"})})
+
+    def signature(target: str) -> str:
+        url = URL(f"https://a.cn{target}", encoded=True)
+        return sign(spec, Outgoing("GET", url, {"Host": "a.cn"}), Key("k", "s"), at(2026, 1, 1)).headers[
+            "Authorization"
+        ]
+
+    assert signature(written) == signature(same)
+    assert signature("/x?b=2&b=1") != signature("/x?b=1&b=2")
+    assert signature("/x?b=%FF") != signature("/x?b=%FE")
+
+
 def test_datafinder_signature_follows_its_description() -> None:
     # https://www.volcengine.com/docs/84129/1261794 describes it without an example.
     spec = SIGNER.validate_python({"scheme": "datafinder", "valid_s": 300})

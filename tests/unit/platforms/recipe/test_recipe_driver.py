@@ -12,6 +12,7 @@ from export_worker.errors import (
     AuthFailedError,
     ConfigError,
     DownloadInterruptedError,
+    DownloadInvalidError,
     PlatformMalformedError,
     PlatformNotFoundError,
     PlatformPausedError,
@@ -19,6 +20,7 @@ from export_worker.errors import (
     PlatformThrottledError,
     PlatformUnavailableError,
     ResultEmptyError,
+    ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile
 from support.small_api import FILE, HEAD, KIND, POLL, TOKEN, Played, Users, download, run, zipped
@@ -125,6 +127,26 @@ async def test_link_is_not_shown_and_is_asked_for_again_when_it_is_refused(build
     assert played.paths().count("/exports/j") == 2
 
 
+async def test_link_of_a_job_that_runs_again_is_missing_until_a_poll_finds_its_new_link(
+    build: Any, played: Played
+) -> None:
+    played.answers = {
+        "/exports": [{"data": {"id": "j"}}],
+        "/exports/j": [{"state": "done", "urls": [{"href": "/old"}]}, {"state": "running"}, {"state": "running"},
+                       {"state": "done", "urls": [{"href": "/new"}]}],
+        "/old": [410],
+        "/new": [b"id\n"],
+    }  # fmt: skip
+    driver = build(HEAD + KIND + POLL + LINKS)
+    _, ready = await run(driver, Users())
+    with pytest.raises(ResultMissingError):
+        await download(driver, ready.files[0])
+    assert await driver.poll(Users(), "j") == Pending("running")
+    again = await driver.poll(Users(), "j")
+    assert isinstance(again, Ready)
+    assert await download(driver, again.files[0]) == b"id\n"
+
+
 async def test_links_of_a_request_apart_are_asked_for_by_another_worker(build: Any, played: Played) -> None:
     played.answers = {
         "/exports": [{"data": {"id": 5}}],
@@ -153,6 +175,18 @@ async def test_link_of_the_submit_is_sealed_and_its_file_may_come_later(build: A
     assert await download(build(text), ready.files[0]) == b'{"id":1}\n{"id":2}\n'
     with pytest.raises(PlatformNotFoundError, match="sealed with another credential"):
         await build(text, token="another-token-0001").poll(Users(), operation_id)
+
+
+async def test_page_of_json_behind_a_link_of_a_packed_file_is_no_file_of_json(build: Any, played: Played) -> None:
+    played.answers = {
+        "/exports": [{"data": {"id": "p", "url": "/signed/users.zip?sign=canary"}}],
+        "/signed/users.zip": [zipped({"a.txt": b"{}"}), {"error": "the export has expired"}],
+    }
+    text = HEAD + KIND + 'result = { links = "data.url", later = true, unpack = true, name = "users.jsonl" }'
+    driver = build(text)
+    ready = await driver.poll(Users(), (await driver.submit(Users())).operation_id)
+    with pytest.raises(DownloadInvalidError, match="the export has expired"):
+        await download(driver, ready.files[0])
 
 
 async def test_kept_values_reach_later_requests(build: Any, played: Played) -> None:
@@ -221,11 +255,25 @@ async def test_pages_become_one_file(
     assert await download(driver, ready.files[0]) == expected
 
 
-async def test_pages_that_repeat_a_cursor_are_refused(build: Any, played: Played) -> None:
-    played.answers = {"/exports": [{"data": {"id": 1}}], "/users": [{"users": [1], "next": "a"}]}
-    driver = build(HEAD + KIND + PAGES + 'query = { after = "{cursor}" }, next = "next" }')
+@pytest.mark.parametrize(
+    ("member", "cursor"),
+    [
+        ("next", "a"),
+        ("next", "a\ud800"),
+        ("next", "a" * 4097),
+        ("next_link", "/x?a\ud800=1"),
+        ("next_link", "?" + "a&" * 99),
+    ],
+    ids=["same", "surrogate", "long", "surrogate-in-link", "parameters"],
+)
+async def test_next_page_that_cannot_be_asked_for_is_refused(
+    build: Any, played: Played, member: str, cursor: str
+) -> None:
+    played.answers = {"/exports": [{"data": {"id": 1}}], "/users": [{"users": [1], "next": cursor}]}
+    query = 'query = { after = "{cursor}" }, ' if member == "next" else ""
+    driver = build(HEAD + KIND + PAGES + f'{query}{member} = "next" }}')
     _, ready = await run(driver, Users())
-    with pytest.raises(PlatformMalformedError, match="the same again"):
+    with pytest.raises(PlatformMalformedError, match="of the next page, at next, "):
         await download(driver, ready.files[0])
 
 

@@ -21,7 +21,8 @@ from export_worker.errors import (
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready
 from export_worker.platforms.conformance import TOKEN, serve_simulator
 from export_worker.platforms.sensorsdata.driver import SensorsdataDriver
-from export_worker.platforms.sensorsdata.horizon_tasks import Evaluation, Task, midnight_before
+from export_worker.platforms.sensorsdata.horizon_api import SEGMENT
+from export_worker.platforms.sensorsdata.horizon_tasks import Evaluation, Task, last_task, midnight_before
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
@@ -207,6 +208,12 @@ def test_evaluation_is_read_from_its_text() -> None:
     assert Evaluation("", True, (7, "2026")).task_of(restarted) is restarted
     with pytest.raises(PlatformNotFoundError):
         Evaluation.parse('{"group_id": 42}')
+
+
+@pytest.mark.parametrize("number", [7, 7.0, "7"])
+def test_numbers_are_read_in_each_form(number: object) -> None:
+    tasks = {"tasks": [{"id": number, "segment_task_report": {"count": number}}]}
+    assert last_task(SEGMENT, tasks, "") == Task(7, users=7)
 
 
 async def test_kinds_of_the_other_api_are_refused_with_what_to_do() -> None:

@@ -316,6 +316,18 @@ async def test_error_response_raises_matching_error_without_token(reply: Reply, 
     assert "canary" not in repr(caught.value.__cause__)
 
 
+async def test_token_that_is_refused_with_status_200_is_read_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TA_TOKEN", "token-1")
+    async with ScriptedServer() as server, thinkingdata_driver(server, token="env:TA_TOKEN") as ta:
+        monkeypatch.setenv("TA_TOKEN", "token-2")
+        server.on(DETAIL, failure(-1008, "token无效"), detail())
+        server.on(SUBMIT_SQL, failure(-1008, "token无效"))
+        with pytest.raises(AuthFailedError):
+            await ta.submit(CLUSTER.model_copy(update={"refresh": False}))
+    assert [seen.target.rpartition("token=")[2] for seen in server.asked(DETAIL)] == ["token-1", "token-2"]
+    assert len(server.asked(SUBMIT_SQL)) == 1
+
+
 async def test_error_of_unreachable_platform_shows_no_token() -> None:
     async with ScriptedServer() as server:
         pass

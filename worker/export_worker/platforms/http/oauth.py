@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote_plus, urlsplit
 
 from export_worker.contract.auth import OAuthAuth
@@ -26,6 +26,8 @@ less than ten times as long is renewed after nine tenths of its life."""
 KNOWN_TOKENS = 4
 """Tokens that are masked: the current one, and earlier ones that late answers may repeat. Masking is slower with each,
 and a platform may issue any number of tokens."""
+TOKEN_MAX_CHARACTERS = 16 * 1024
+"""Few servers accept a header of this length. To mask a much longer token would block the event loop for seconds."""
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _JWT_CLIENT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -188,7 +190,7 @@ class OAuth:
     def _accepted(self, grant: dict[str, Any]) -> Credential:
         token, refresh_token = grant["access_token"], grant.get("refresh_token")
         self._mask_token(token)
-        if self._spec.grant == "refresh_token" and isinstance(refresh_token, str) and refresh_token:
+        if self._spec.grant == "refresh_token" and _is_token(refresh_token):
             self._mask_refresh_token(refresh_token)
             self._refresh_token = refresh_token
         lifetime_s = _lifetime_s(grant.get("expires_in"))
@@ -309,9 +311,13 @@ def _grant(response: HttpResponse, redactor: Redactor) -> dict[str, Any]:
     if isinstance(grant.get("error"), str):
         raise AuthFailedError(f"{response.call}: {one_line(grant['error'], redactor)}")
     token = grant.get("access_token")
-    if not isinstance(token, str) or not fits_header(token):
+    if not _is_token(token) or not fits_header(token):
         raise PlatformMalformedError(f"{response.call}: the response has no usable access_token")
     return grant
+
+
+def _is_token(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= TOKEN_MAX_CHARACTERS
 
 
 def _lifetime_s(expires_in: Any) -> float:

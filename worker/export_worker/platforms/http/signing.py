@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, quote
+from functools import partial
+from operator import itemgetter
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from yarl import URL
 
@@ -158,13 +160,29 @@ def _filled(template: str, values: Mapping[str, bytes]) -> bytes:
 
 def _canonical_request(request: Outgoing, signed: Mapping[str, str], body_hash: str) -> str:
     lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
-    path = request.url.raw_path or "/"
-    return "\n".join((request.method, path, _canonical_query(request.url), lines, ";".join(signed), body_hash))
+    return "\n".join(
+        (
+            request.method,
+            _canonical_path(request.url),
+            _canonical_query(request.url),
+            lines,
+            ";".join(signed),
+            body_hash,
+        )
+    )
+
+
+def _canonical_path(url: URL) -> str:
+    """Returns the path with each segment encoded in one way. A driver may have written `:` or `%e4`."""
+    return "/".join(quote(unquote_to_bytes(part), safe="-_.~") for part in (url.raw_path or "/").split("/"))
 
 
 def _canonical_query(url: URL) -> str:
-    pairs = parse_qsl(url.raw_query_string, keep_blank_values=True)
-    return "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in sorted(pairs))
+    """Returns the query string in the order of its names. The values of a repeated name keep their order."""
+    # In Latin-1, each byte is one character, so bytes that are no UTF-8 stay unchanged.
+    pairs = parse_qsl(url.raw_query_string, keep_blank_values=True, encoding="latin-1")
+    encode = partial(quote, safe="-_.~", encoding="latin-1")
+    return "&".join(f"{encode(name)}={encode(value)}" for name, value in sorted(pairs, key=itemgetter(0)))
 
 
 def _signed_headers(headers: Mapping[str, str], is_signed: Callable[[str], bool]) -> dict[str, str]:

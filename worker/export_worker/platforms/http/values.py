@@ -9,7 +9,7 @@ from typing import Any
 
 from export_worker.platforms.http.responses import storable_text
 
-_WHOLE = re.compile(r"-?[0-9]{1,18}(?:\.0{1,18})?")
+_WHOLE = re.compile(r"-?[0-9]{1,19}(?:\.0{1,18})?")
 _EXACT_MAX = 2**53
 """Above this limit a float does not stand for one number."""
 

@@ -29,7 +29,15 @@ from export_worker.platforms.http.urls import with_query
 from export_worker.platforms.recipe.api import RecipeApi
 from export_worker.platforms.recipe.auth import RecipeSecrets, filled_auth
 from export_worker.platforms.recipe.cool_down import CoolDown
-from export_worker.platforms.recipe.links import Links, link_of, link_with, links_in, name_of_link, unpacked_name
+from export_worker.platforms.recipe.links import (
+    Links,
+    link_of,
+    link_with,
+    links_in,
+    name_of_link,
+    packed_name,
+    unpacked_name,
+)
 from export_worker.platforms.recipe.listing import PagedRequest, found_in, listed
 from export_worker.platforms.recipe.operations import (
     Operation,
@@ -189,6 +197,8 @@ class RecipeDriver:
             return [self._sealed_link(job)]
         elif answer is None:
             answer = await self._api.answer(self._call(poll, job))
+            if _stage(poll, answer) not in poll.done:
+                return []  # the job runs again, so the next poll finds new links
         return links_in(result.links or "", answer, self._client)
 
     def _sealed_link(self, job: _Job) -> URL:
@@ -234,7 +244,8 @@ class RecipeDriver:
         for is_last in (False, True):
             links = await self._kept_links(job)
             try:
-                opening = self._downloader.open(link_with(links, number), name, resume_point)
+                link = link_with(links, number)
+                opening = self._downloader.open(link, packed_name(link, name) if result.unpack else name, resume_point)
                 return await stack.enter_async_context(opening)
             except ResultMissingError:
                 self._links.forget(job.key)

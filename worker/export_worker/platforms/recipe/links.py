@@ -119,3 +119,12 @@ def unpacked_name(name: str) -> str:
         if name.lower().endswith(ending) and len(name) > len(ending):
             return name[: -len(ending)]
     return name
+
+
+def packed_name(link: URL, name: str) -> str:
+    """Returns the name by which a packed file and an error page are distinguished: that of a link to a packed file.
+
+    Args:
+        name: That of the unpacked file, for a link whose name does not say that its file is packed.
+    """
+    return link.raw_path if link.raw_path.lower().endswith(_PACKED_ENDINGS) else name

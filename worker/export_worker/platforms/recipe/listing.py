@@ -1,6 +1,6 @@
 """Reads lists page by page: for the catalog, and for results that are pages."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 from export_worker.errors import PlatformMalformedError
 from export_worker.platforms.http.client import Call
 from export_worker.platforms.http.listings import ListingLimit
+from export_worker.platforms.http.responses import storable_text
 from export_worker.platforms.recipe.api import RecipeApi
 from export_worker.platforms.recipe.requests import Document, call_of
 from export_worker.recipes.model import Listing
@@ -35,15 +36,14 @@ class PagedRequest:
         self._offset = 0
         self._cursor: str | int | float | None = None
         self._cursors: set[int] = set()
+        self._query: Mapping[str, Sequence[str]] | None = None
         self._has_position = not _names(listing).isdisjoint({"offset", "page"})
 
     def call(self) -> Call:
         """Returns the call for the next page."""
-        is_linked = self.listing.next_link is not None and self._cursor is not None
-        cursor = None if is_linked else self._cursor
-        position = {"page": self._page, "offset": self._offset, "cursor": cursor}
+        position = {"page": self._page, "offset": self._offset, "cursor": self._cursor}
         call = call_of(self.listing, self._headers, {**self._document, **position})
-        return replace(call, query=query_of_link(str(self._cursor))) if is_linked else call
+        return call if self._query is None else replace(call, query=self._query)
 
     def advance(self, count: int, answer: Any = None) -> bool:
         """Notes a page that was read, and returns whether another one follows.
@@ -53,7 +53,7 @@ class PagedRequest:
             answer: The JSON of the page.
 
         Raises:
-            PlatformMalformedError: The API repeats a cursor, so the list would never end.
+            PlatformMalformedError: The API repeats a cursor, so the list would never end, or the cursor cannot be sent.
         """
         self._page += 1
         self._offset += count
@@ -67,25 +67,29 @@ class PagedRequest:
         if found is None or found is False or found == "":
             return False
         text = as_text(found)
-        if text is None or len(text) > CURSOR_MAX_CHARS:
+        if storable_text(text, CURSOR_MAX_CHARS) is None or text is None:
             raise PlatformMalformedError(f"the cursor of the next page, at {source}, is no text or is too long")
+        query = None if self.listing.next_link is None else query_of_link(text)
+        if query is None and self.listing.next is None:
+            raise PlatformMalformedError(f"the address of the next page, at {source}, cannot be read")
         if hash(text) in self._cursors:
             raise PlatformMalformedError(f"the cursor of the next page, at {source}, is the same again")
         self._cursors.add(hash(text))
-        self._cursor = found
+        self._cursor, self._query = found, query
         return True
 
 
-def query_of_link(link: str) -> dict[str, list[str]]:
+def query_of_link(link: str) -> Mapping[str, Sequence[str]] | None:
     """Returns the parameters of an address, decoded. The rest of it is not used, so it cannot lead to another host.
 
-    Raises:
-        PlatformMalformedError: It has too many parameters.
+    Returns:
+        None if there are too many, or if they are not UTF-8.
     """
+    query = link.partition("#")[0].partition("?")[2]
     try:
-        return parse_qs(link.partition("#")[0].partition("?")[2], keep_blank_values=True, max_num_fields=TABLE_MAX)
+        return parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=TABLE_MAX)
     except ValueError:
-        raise PlatformMalformedError("the address of the next page has too many parameters") from None
+        return None
 
 
 def _names(listing: Listing) -> frozenset[str]:

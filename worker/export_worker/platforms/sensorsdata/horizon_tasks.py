@@ -14,12 +14,12 @@ from typing import Any
 from export_worker.errors import PlatformMalformedError, PlatformNotFoundError
 from export_worker.lifecycle.observations import OperationFailed, Pending
 from export_worker.platforms.http.responses import storable_text
+from export_worker.platforms.http.values import count_of
 from export_worker.platforms.sensorsdata.horizon_api import Names
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """How the API writes a base time: in UTC. Such texts sort by time."""
 _FRACTION = re.compile(r"\.[0-9]{1,9}Z$")
-_DIGITS = re.compile(r"[0-9]{1,18}")
 _TEXT_MAX_CHARS = 256
 _MESSAGE_MAX_CHARS = 2000
 _ID_MAX = 2**63 - 1
@@ -97,7 +97,7 @@ class Evaluation:
             case {"base_time": str(base_time), "requested": bool(requested), "before": [int(task_id), start_time]}:
                 return cls(base_time, requested, (task_id, start_time if isinstance(start_time, str) else None))
             case {"base_time": str(base_time), "requested": bool(requested), **more}:
-                return cls(base_time, requested, None, _count(more.get("users")))
+                return cls(base_time, requested, None, count_of(more.get("users")))
             case _:
                 pass
         raise PlatformNotFoundError("the operation id is not one of sensorsdata with api horizon")
@@ -144,8 +144,8 @@ def last_task(names: Names, data: Mapping[str, Any], call: str) -> Task | None:
 
 
 def _task(names: Names, item: Mapping[str, Any], call: str) -> Task:
-    task_id = item.get("id")
-    if not isinstance(task_id, int) or isinstance(task_id, bool) or not 0 <= task_id <= _ID_MAX:
+    task_id = count_of(item.get("id"))
+    if task_id is None or task_id > _ID_MAX:
         raise PlatformMalformedError(f"{call}: a task has no id")
     report, failure = _object(item.get(names.report)), _object(item.get("failure_detail"))
     texts = [storable_text(failure.get(name), _MESSAGE_MAX_CHARS) for name in ("code", "error_message")]
@@ -153,7 +153,7 @@ def _task(names: Names, item: Mapping[str, Any], call: str) -> Task:
         task_id,
         storable_text(item.get(names.status), _TEXT_MAX_CHARS) or "",
         storable_text(item.get("start_time"), _TEXT_MAX_CHARS),
-        _count(report.get("count")),
+        count_of(report.get("count")),
         ": ".join(filter(None, texts)) or None,
     )
 
@@ -173,7 +173,7 @@ def _version(item: Mapping[str, Any], call: str) -> Version:
     base_time = storable_text(item.get("base_time"), _TEXT_MAX_CHARS)
     if base_time is None:
         raise PlatformMalformedError(f"{call}: a version has no base time")
-    return Version(_FRACTION.sub("Z", base_time), _count(item.get("count")))
+    return Version(_FRACTION.sub("Z", base_time), count_of(item.get("count")))
 
 
 def items_of(data: Mapping[str, Any], field: str, call: str) -> list[dict[str, Any]]:
@@ -192,13 +192,6 @@ def midnight_before(now: datetime, utc_offset: timedelta) -> str:
     """Returns the beginning of the day in a zone, as the API writes a base time."""
     day = (now + utc_offset).replace(hour=0, minute=0, second=0, microsecond=0)
     return (day - utc_offset).strftime(TIME_FORMAT)
-
-
-def _count(value: Any) -> int | None:
-    """Returns a number of users. The API's 64-bit numbers may be written as texts."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _object(value: Any) -> Mapping[str, Any]:

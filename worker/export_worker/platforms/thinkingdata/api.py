@@ -17,6 +17,7 @@ from export_worker.errors import (
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.outgoing import Auth
 from export_worker.platforms.http.responses import one_line, reading_answer
+from export_worker.platforms.http.uploads import rewound
 from export_worker.platforms.http.values import whole_number
 from export_worker.platforms.thinkingdata.settings import ThinkingdataSettings
 
@@ -65,9 +66,19 @@ class ThinkingdataApi:
     async def send(self, call: Call) -> Envelope:
         """Sends a call and returns the envelope of the response, whatever its code.
 
+        The platform refuses a token with status 200. The call is repeated once then, if there is another token.
+
         Raises:
             PlatformError: No response, an error status, or no envelope.
         """
+        credential = await self._auth.credential()
+        envelope = await self._exchange(call)
+        is_refused = isinstance(self.error_for(envelope), AuthFailedError)
+        if is_refused and await rewound(call.data) and await self._auth.renew(credential) is not None:
+            return await self._exchange(call)
+        return envelope
+
+    async def _exchange(self, call: Call) -> Envelope:
         value = await self._client.call(call, self._auth)
         envelope = envelope_of(value, str(call))
         if envelope is None:
