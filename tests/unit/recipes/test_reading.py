@@ -66,7 +66,11 @@ IMPOSSIBLE = [
     ('path = "/exports/{operation_id}/file"', 'links = "l", query = { a = 1 }', "result: query needs path"),
     ('name = "users.csv"', 'name = "users.csv", expires_s = 9', "result: expires_s needs links"),
     ('path = "/exports/{operation_id}/file"', 'pages = { path = "/u", source = "csv", next = "n" }', "have no next"),
-    ('path = "/exports/{operation_id}/file"', 'pages = { path = "/u", next = "n" }', "{cursor} if, and only if, next"),
+    (
+        'path = "/exports/{operation_id}/file"',
+        'pages = { path = "/u", next = "n" }',
+        "{cursor} and next need each other",
+    ),
     ('path = "/exports/{', 'path = "/\\u0001/{', "poll.path: must begin with / and have ASCII"),
     ('type = "bearer"', 'type = "oauth", token_url = "/{options.x"', "auth.token_url: an opening brace has no closing"),
     ('type = "bearer"', 'type = "oauth", token_url = "/{options.x}"', "auth.token_url: {options.x} is not known here"),

@@ -74,8 +74,8 @@ def _of_request(address: tuple[str, ...], request: Request, known: frozenset[str
     if isinstance(request, Listing):
         sent = (members, graphql and graphql["variables"])
         names = {name for tree in sent for text in templates_in(tree) for name in template(text).names}
-        if ("cursor" in names) != (request.next is not None):
-            yield address, "a request has {cursor} if, and only if, next is given"
+        if ("cursor" in names and not (request.next or request.next_link)) or (request.next and "cursor" not in names):
+            yield address, "{cursor} and next need each other: next finds the cursor, and the request names it"
 
 
 def _dumped(model: BaseModel) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from export_worker.platforms.recipe.auth import RecipeSecrets, filled_auth
 from export_worker.platforms.recipe.cool_down import CoolDown
 from export_worker.platforms.recipe.links import (
     Links,
+    NoLinkError,
     link_of,
     link_with,
     links_in,
@@ -161,7 +162,14 @@ class RecipeDriver:
         return Ready(None, files)
 
     async def _kept_links(self, job: _Job) -> Sequence[URL]:
-        return await self._links.of(job.key, job.kind.result.expires_s, lambda: self._asked_links(job))
+        return await self._links.of(job.key, job.kind.result.expires_s, lambda: self._links_asked_again(job))
+
+    async def _links_asked_again(self, job: _Job) -> Sequence[URL]:
+        """Asks for the links of a job that has had links. If it has none now, it runs again."""
+        try:
+            return await self._asked_links(job)
+        except NoLinkError:
+            return ()
 
     async def _files(self, job: _Job, answer: Any) -> tuple[RemoteFile, ...]:
         """Returns the files of a job that has succeeded.

@@ -24,6 +24,10 @@ _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 _PACKED_ENDINGS = (".gz", ".gzip", ".zip")
 
 
+class NoLinkError(PlatformMalformedError):
+    """The API says that the job has succeeded, and its answer has no link."""
+
+
 class Links:
     """Keeps the links of jobs for as long as they are valid.
 
@@ -66,7 +70,8 @@ def links_in(source: str, answer: Any, client: HttpClient) -> list[URL]:
     """Returns the links that an expression finds in an answer; none if it finds an empty list.
 
     Raises:
-        PlatformMalformedError: It finds nothing, or something that is no link.
+        NoLinkError: It finds nothing.
+        PlatformMalformedError: Something that it finds is no link.
         TooManyFilesError: There are more links than an export may have files.
     """
     try:
@@ -74,7 +79,7 @@ def links_in(source: str, answer: Any, client: HttpClient) -> list[URL]:
     except TemplateError as error:
         raise PlatformMalformedError(str(error)) from None
     if found is None or found == "":
-        raise PlatformMalformedError(f"the answer has no link at {source}")
+        raise NoLinkError(f"the answer has no link at {source}")
     items = found if isinstance(found, list) else [found]
     check_file_count(len(items))
     return [link_of(item, client) for item in items]

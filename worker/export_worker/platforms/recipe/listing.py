@@ -66,12 +66,10 @@ class PagedRequest:
         found = found_in(source, answer)
         if found is None or found is False or found == "":
             return False
-        text = as_text(found)
-        if storable_text(text, CURSOR_MAX_CHARS) is None or text is None:
+        text = storable_text(as_text(found), CURSOR_MAX_CHARS)
+        query = query_of_link(text) if text is not None and self.listing.next_link is not None else None
+        if text is None or (query is None and self.listing.next is None):
             raise PlatformMalformedError(f"the cursor of the next page, at {source}, is no text or is too long")
-        query = None if self.listing.next_link is None else query_of_link(text)
-        if query is None and self.listing.next is None:
-            raise PlatformMalformedError(f"the address of the next page, at {source}, cannot be read")
         if hash(text) in self._cursors:
             raise PlatformMalformedError(f"the cursor of the next page, at {source}, is the same again")
         self._cursors.add(hash(text))

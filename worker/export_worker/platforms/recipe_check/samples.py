@@ -108,7 +108,7 @@ class Answers:
         """Returns the answer to a submit."""
         submit, kind = self._kind.submit, self._kind
         if kind.example.submit is not None:
-            return _renamed(kind.example.submit, submit.id, job)
+            return self._renamed(json.loads(kind.example.submit), job)
         values: dict[str, Any] = {submit.id: job, **dict.fromkeys(submit.keep.values(), KEPT)}
         if kind.poll is None and kind.result.path is None and kind.result.links is not None:
             values[kind.result.links] = _links(kind.result.links, link)
@@ -127,7 +127,9 @@ class Answers:
         sample = getattr(self._kind.example, state)
         if sample is not None and stage is None:
             answer = json.loads(sample)
-            return _with_link(answer, result.links, link) if state == "done" and result.path is None else answer
+            self._check_state(state, answer)
+            is_linked = state == "done" and result.links is not None and result.path is None
+            return self._with_link("done", answer, result.links, link) if is_linked else answer
         named = stage or {"running": "RUNNING_NOW", "done": poll.done[0], "failed": (*poll.failed, "")[0]}[state]
         values: dict[str, Any] = {poll.stage: named}
         if state == "failed" and poll.reason is not None:
@@ -143,7 +145,7 @@ class Answers:
         """Returns the answer to the request for links."""
         source = self._kind.result.links or "@"
         if self._kind.example.links is not None:
-            return _with_link(json.loads(self._kind.example.links), source, link)
+            return self._with_link("links", json.loads(self._kind.example.links), source, link)
         return self._made("links", {source: _links(source, link)})
 
     def page(self, items: str, rows: Any) -> Any:
@@ -159,6 +161,42 @@ class Answers:
             raise self._needed(sample) from error
         return document
 
+    def _check_state(self, state: str, answer: Any) -> None:
+        """Checks that a sample has a state that the recipe names so: otherwise each check would wait for it in vain."""
+        poll = self._kind.poll
+        if poll is None:
+            return
+        found = as_text(expression(poll.stage).value(answer))
+        if found is None:
+            raise self._wrong(state, f"it has no state at {poll.stage}")
+        is_named = is_running(self._kind, found) if state == "running" else found in getattr(poll, state)
+        if not is_named:
+            rule = "a state that no list names" if state == "running" else f"one of poll.{state}"
+            raise self._wrong(state, f"its state must be {rule}, not {found}")
+
+    def _renamed(self, answer: Any, job: str) -> Any:
+        """Returns a sample of the answer to a submit with the id of a played job in the place of its own id."""
+        submit = self._kind.submit
+        for name, source in {"id": submit.id, **submit.keep}.items():
+            if as_text(expression(source).value(answer)) is None:
+                raise self._wrong("submit", f"it has no {name} at {source}")
+        own = expression(submit.id).value(answer)
+        return json.loads(json.dumps(answer).replace(json.dumps(own), json.dumps(job)))
+
+    def _with_link(self, sample: str, answer: Any, source: str | None, link: str) -> Any:
+        """Returns a sample with the link of the played file in the place of its own links."""
+        found = expression(source or "@").value(answer)
+        links = found if isinstance(found, list) else [found]
+        if not links or not all(isinstance(own, str) for own in links):
+            raise self._wrong(sample, f"it has no link at {source}")
+        text = json.dumps(answer)
+        for own in links:
+            text = text.replace(json.dumps(own), json.dumps(link))
+        return json.loads(text)
+
+    def _wrong(self, sample: str, problem: str) -> ConfigError:
+        return ConfigError(f"kinds.{self._name}.example.{sample}: {problem}")
+
     def _needed(self, sample: str) -> ConfigError:
         return ConfigError(f"kinds.{self._name}.example.{sample}: is needed for the check: an answer cannot be made")
 
@@ -169,23 +207,6 @@ def _links(source: str, link: str) -> Any:
     except NotInvertibleError:
         return [link]  # the expression finds a list
     return link
-
-
-def _with_link(answer: Any, source: str | None, link: str) -> Any:
-    """Returns a sample with the link of the played file in the place of its own links."""
-    found = expression(source).value(answer) if source is not None else None
-    text = json.dumps(answer)
-    for own in found if isinstance(found, list) else [found]:
-        if isinstance(own, str):
-            text = text.replace(json.dumps(own), json.dumps(link))
-    return json.loads(text)
-
-
-def _renamed(sample: str, source: str, job: str) -> Any:
-    """Returns a sample with the id of a played job in the place of its own id."""
-    answer = json.loads(sample)
-    own = expression(source).value(answer)
-    return json.loads(json.dumps(answer).replace(json.dumps(own), json.dumps(job)))
 
 
 def _problem_of(check: Callable[[], Any]) -> str | None:
