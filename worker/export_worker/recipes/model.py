@@ -270,8 +270,10 @@ class Example(RecipeModel):
     """The answer to `submit`. Default: made from the recipe, as are all of the following."""
     running: str | None = None
     """The answer to `poll` while the job runs."""
+    unknown: str | None = None
+    """The answer to `poll` with a state that the recipe does not name."""
     done: str | None = None
-    """The answer to `poll` when the job has succeeded."""
+    """The answer to `poll` when the job has succeeded. It has a link for each file of the result."""
     failed: str | None = None
     """The answer to `poll` when the job has failed."""
     links: str | None = None

@@ -49,7 +49,7 @@ from export_worker.platforms.recipe.operations import (
     read_operation,
 )
 from export_worker.platforms.recipe.paged import PagedFile
-from export_worker.platforms.recipe.requests import Document, call_of, headers_of, path_of, query_of
+from export_worker.platforms.recipe.requests import Document, call_of, headers_of, link_request, path_of, query_of
 from export_worker.platforms.recipe.sealing import Seal
 from export_worker.platforms.recipe.settings import RecipeSettings, recipe_settings
 from export_worker.platforms.recipe.unpacking import Unpacked
@@ -200,7 +200,7 @@ class RecipeDriver:
         """Asks the API for the links of a job. Args: answer: That to the poll, if there is one already."""
         result, poll = job.kind.result, job.kind.poll
         if result.path is not None:
-            answer = await self._api.answer(self._call(_link_request(job.kind), job))
+            answer = await self._api.answer(self._call(link_request(job.kind), job))
         elif poll is None:
             return [self._sealed_link(job)]
         elif answer is None:
@@ -326,11 +326,6 @@ class RecipeDriver:
         found = None if poll.reason is None else as_text(found_in(poll.reason, answer))
         text = json.dumps(answer, ensure_ascii=False) if found in {None, ""} else found
         return f"the API's job failed: {one_line(text or '', self._client.redactor)}"
-
-
-def _link_request(kind: KindSpec) -> Request:
-    result = kind.result
-    return Request(method=result.method, path=result.path or "", query=result.query, headers=result.headers)
 
 
 def _stage(poll: Poll, answer: Any) -> str:
