@@ -44,6 +44,7 @@ poll = { path = "/exports/{operation_id}", stage = "state", done = ["done"] }
 result = { path = "/exports/{operation_id}/file", name = "users.csv" }
 """
 IMPOSSIBLE = [
+    ('json = { list = "{list_id}" }, ', "", "submit: method is required, because the request has no body"),
     ('id = "id"', f'id = "{"(" * 500}id{")" * 500}"', "submit.id: the expression is nested too deeply"),
     ('id = "id"', 'id = "lenght(id)"', "there is no function lenght; did you mean length?"),
     ('id = "id"', 'id = "length(id, id)"', "length takes 1 arguments, not 2"),

@@ -91,7 +91,7 @@ class Request(RecipeModel):
     """One request to the API. Its texts are templates."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    """`GET`, `POST`, `PUT`, `PATCH` or `DELETE`. Default `GET`, or `POST` if the request has a body."""
+    """`GET`, `POST`, `PUT`, `PATCH` or `DELETE`. Default `POST` with a body, else `GET`; `submit` states it then."""
     path: Path
     """The path below the address of the connection. A value in it is percent-encoded and is one segment. Required."""
     query: Query = {}
@@ -121,7 +121,7 @@ class Request(RecipeModel):
 
 
 class Submit(Request):
-    """The request that starts the job."""
+    """The request that starts the job. Without a body it must state its method: most APIs start a job with POST."""
 
     id: Expression
     """Finds the id of the job in the answer: a text or a number, at most 512 characters. Required."""
@@ -129,6 +129,12 @@ class Submit(Request):
     """Further values of the answer that later requests need, at most 8. They are shown, so none may be a secret.
 
     Each is a text or a number of at most 512 characters. Default: none."""
+
+    @model_validator(mode="after")
+    def _states_its_method(self) -> Self:
+        if "method" not in self.model_fields_set:
+            raise ValueError("method is required, because the request has no body: state GET or POST, as the API says")
+        return self
 
 
 class Poll(Request):
@@ -141,7 +147,7 @@ class Poll(Request):
     failed: Annotated[tuple[str, ...], Field(max_length=STAGES_MAX)] = ()
     """The states of a job that has failed. Default: none."""
     no_data: Annotated[tuple[str, ...], Field(max_length=STAGES_MAX)] = ()
-    """The states of a job that has succeeded without a file. Default: none."""
+    """The states of a job that has succeeded without a file: the export fails with `result_empty`. Default: none."""
     percent: Expression | None = None
     """Finds the progress, 0 to 100. Default: none."""
     reason: Expression | None = None
@@ -264,8 +270,10 @@ class Example(RecipeModel):
     """The answer to `submit`. Default: made from the recipe, as are all of the following."""
     running: str | None = None
     """The answer to `poll` while the job runs."""
+    unknown: str | None = None
+    """The answer to `poll` with a state that the recipe does not name."""
     done: str | None = None
-    """The answer to `poll` when the job has succeeded."""
+    """The answer to `poll` when the job has succeeded. It has a link for each file of the result."""
     failed: str | None = None
     """The answer to `poll` when the job has failed."""
     links: str | None = None

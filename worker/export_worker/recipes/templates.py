@@ -68,7 +68,10 @@ class Expression:
             return self._compiled.search(document)
         except _EVALUATION_ERRORS as error:
             # The text of the error may quote a value of the platform, which may be data of people.
-            raise TemplateError(f"{{{self.source}}} cannot be evaluated ({type(error).__name__})") from None
+            reason = type(error).__name__
+            if isinstance(error, _jmespath().exceptions.JMESPathTypeError):
+                reason = "a function in it got nothing or a wrong type; for what may be missing, write {x && f(x)}"
+            raise TemplateError(f"{{{self.source}}} cannot be evaluated: {reason}") from None
 
     @property
     def names(self) -> frozenset[str]:

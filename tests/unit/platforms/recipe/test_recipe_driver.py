@@ -20,6 +20,7 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
+    ResultEmptyError,
     ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile
@@ -52,9 +53,11 @@ async def test_failed_job_is_reported_and_next_submit_waits(build: Any, played: 
     assert played.paths() == ["/exports", "/exports/1"]
 
 
-async def test_job_without_data_is_ready_without_files(build: Any, played: Played) -> None:
+async def test_job_without_data_fails_at_once_with_the_reason(build: Any, played: Played) -> None:
     played.answers = {"/exports/1": [{"state": "empty"}]}
-    assert await build(HEAD + KIND + POLL + FILE).poll(Users(), "1") == Ready("empty", ())
+    with pytest.raises(ResultEmptyError, match="the state empty: there is no data to export") as caught:
+        await build(HEAD + KIND + POLL + FILE).poll(Users(), "1")
+    assert not caught.value.retryable
 
 
 RULES = """
@@ -285,7 +288,8 @@ async def test_next_page_that_cannot_be_asked_for_is_refused(
     build: Any, played: Played, member: str, cursor: str
 ) -> None:
     played.answers = {"/exports": [{"data": {"id": 1}}], "/users": [{"users": [1], "next": cursor}]}
-    driver = build(HEAD + KIND + PAGES + f'query = {{ after = "{{cursor}}" }}, {member} = "next" }}')
+    query = 'query = { after = "{cursor}" }, ' if member == "next" else ""
+    driver = build(HEAD + KIND + PAGES + f'{query}{member} = "next" }}')
     _, ready = await run(driver, Users())
     with pytest.raises(PlatformMalformedError, match="of the next page, at next, "):
         await download(driver, ready.files[0])

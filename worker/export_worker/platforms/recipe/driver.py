@@ -17,6 +17,7 @@ from export_worker.errors import (
     PlatformMalformedError,
     PlatformNotFoundError,
     PlatformRefusedError,
+    ResultEmptyError,
     ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
@@ -49,7 +50,7 @@ from export_worker.platforms.recipe.operations import (
     read_operation,
 )
 from export_worker.platforms.recipe.paged import PagedFile
-from export_worker.platforms.recipe.requests import Document, call_of, headers_of, path_of, query_of
+from export_worker.platforms.recipe.requests import Document, call_of, headers_of, link_request, path_of, query_of
 from export_worker.platforms.recipe.sealing import Seal
 from export_worker.platforms.recipe.settings import RecipeSettings, recipe_settings
 from export_worker.platforms.recipe.unpacking import Unpacked
@@ -133,6 +134,7 @@ class RecipeDriver:
 
         Raises:
             PlatformError: The API did not give a usable answer.
+            ResultEmptyError: The state is one of `no_data`.
         """
         job = await self._job(export, operation_id)
         poll = job.kind.poll
@@ -143,7 +145,7 @@ class RecipeDriver:
         if stage in poll.done:
             return Ready(stage, await self._files(job, answer))
         if stage in poll.no_data:
-            return Ready(stage, ())
+            raise ResultEmptyError(f"the API's job has ended with the state {stage}: there is no data to export")
         if stage in poll.failed:
             self._cool_down.start()
             return OperationFailed(stage, self._reason(poll, answer))
@@ -200,11 +202,13 @@ class RecipeDriver:
         """Asks the API for the links of a job. Args: answer: That to the poll, if there is one already."""
         result, poll = job.kind.result, job.kind.poll
         if result.path is not None:
-            answer = await self._api.answer(self._call(_link_request(job.kind), job))
+            answer = await self._api.answer(self._call(link_request(job.kind), job))
         elif poll is None:
             return [self._sealed_link(job)]
         elif answer is None:
             answer = await self._api.answer(self._call(poll, job))
+            if _stage(poll, answer) not in poll.done:
+                return []  # the job runs again, so the next poll finds new links
         return links_in(result.links or "", answer, self._client)
 
     def _sealed_link(self, job: _Job) -> URL:
@@ -329,11 +333,6 @@ class RecipeDriver:
         found = None if poll.reason is None else as_text(found_in(poll.reason, answer))
         text = json.dumps(answer, ensure_ascii=False) if found in {None, ""} else found
         return f"the API's job failed: {one_line(text or '', self._client.redactor)}"
-
-
-def _link_request(kind: KindSpec) -> Request:
-    result = kind.result
-    return Request(method=result.method, path=result.path or "", query=result.query, headers=result.headers)
 
 
 def _stage(poll: Poll, answer: Any) -> str:
