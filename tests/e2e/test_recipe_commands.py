@@ -39,7 +39,12 @@ def test_list_names_every_recipe_of_the_box_with_its_kinds() -> None:
         ("", "", 0, "ok      lists.users poll with unknown stage returns pending"),
         ("message = ", "retry = 'id || state'\nmessage = ", 1, "FAILED  lists.users export is submitted polled"),
         ("submit = {", "submt = {", 2, "line 20: kinds.users.submt: unknown; did you mean submit?"),
-        (', example = "vip"', "", 2, "kinds.users.fields.list_id.example: is needed for the check"),
+        (
+            ', example = "vip"',
+            "",
+            2,
+            "line 14: kinds.users.fields.list_id.example: is needed for the check",
+        ),
         ('id = "id" }', "id = \"join('-', [a, b])\" }", 2, "kinds.users.example.submit: is needed for the check"),
     ],
     ids=["right", "failing", "wrong", "no-example", "no-sample"],
@@ -57,3 +62,26 @@ def test_check_of_an_unknown_recipe_says_what_was_meant() -> None:
     ran = run("check", "amplitud", "--json")
     assert ran.returncode == 2
     assert "did you mean amplitude?" in json.loads(ran.stdout)["error"]["message"]
+
+
+SAMPLES = """
+name = "tiny"
+title = "An API whose answers are known by samples."
+documentation = "https://api.example.com/docs"
+[kinds.users]
+title = "All users."
+submit = { method = "POST", path = "/exports", id = "id" }
+poll = { path = "/exports/{operation_id}", stage = "jobState || 'UNKNOWN'", done = ["done"], failed = ["failed"] }
+result = { links = "files[?url].url" }
+example.unknown = '{"jobState": "resting"}'
+example.done = '{"jobState": "done", "files": [{"url": "https://files.example/1.csv"}, {"url": "/2.csv"}]}'
+"""
+
+
+def test_samples_with_two_files_and_a_computed_state_are_played(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(SAMPLES, encoding="utf-8")
+    ran = run("check", str(file))
+    assert ran.returncode == 0, ran
+    assert "ok      tiny.users poll with unknown stage returns pending" in ran.stdout
+    assert "poll.stage finds a state in every answer" in ran.stdout

@@ -9,9 +9,10 @@ import pytest
 
 from export_worker.platforms.conformance.harness import serve_simulator
 from export_worker.platforms.recipe_check.samples import SECRETS, export_of
-from export_worker.platforms.recipe_check.server import PREFIX, PlayedApi, content_of
+from export_worker.platforms.recipe_check.server import PREFIX, PlayedApi
 from export_worker.recipes.reading import read_recipe
 from export_worker.simulator import World
+from export_worker.simulator.files import content
 from support.paths import ROOT
 from support.worker_site import FAST_POLL, Site
 
@@ -52,7 +53,7 @@ async def test_export_of_a_recipe_file_lands(played: tuple[Site, World]) -> None
     assert (status["export_id"], status["phase"]) == (accepted["export_id"], "succeeded"), status
     [stored], [job] = status["objects"], list(world.jobs)
     assert stored["file_name"] == "vip.csv"
-    assert site.objects()[stored["key"]] == content_of(job)
+    assert site.objects()[stored["key"]] == b"".join(content(job.files[0].spec))
 
 
 async def test_kind_of_another_recipe_is_refused_before_it_is_enqueued(played: tuple[Site, World]) -> None:

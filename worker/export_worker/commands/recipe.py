@@ -4,15 +4,21 @@ Exit status of `check`: 0 all checks passed · 1 a check failed · 2 the recipe 
 """
 
 import os
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from export_worker.contract.printable import clean, dumps
-from export_worker.recipes.finding import find_recipe, load_recipe
+from export_worker.errors import ConfigError
+from export_worker.recipes.finding import find_recipe, load_recipe, located
 from export_worker.recipes.kinds import make_known
 from export_worker.recipes.model import Recipe
 from export_worker.recipes.names import box_names, is_file
+
+if TYPE_CHECKING:
+    from export_worker.platforms.recipe_check.running import Check
 
 LABELS = {"passed": "ok     ", "skipped": "skipped", "failed": "FAILED "}
 
@@ -62,14 +68,27 @@ def check(recipe: str, *, as_json: bool) -> None:
     for name in [name for name in os.environ if name.startswith("PYTEST_")]:
         del os.environ[name]  # the user's settings of pytest
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    checks = check_recipe(read)
+    try:
+        checks = check_recipe(read)
+    except ConfigError as error:
+        raise located(error, recipe) if is_file(recipe) else error from None
     wrong = failed(checks)
     if as_json:
         documents = [{"kind": c.kind, "check": c.name, "outcome": c.outcome, "message": c.message} for c in checks]
         click.echo(dumps({"recipe": read.name, "ok": not wrong, "checks": documents}))
     else:
-        for each in checks:
-            message = f": {each.message}" if each.message else ""
-            click.echo(clean(f"{LABELS[each.outcome]} {each.kind} {each.name}{message}"))
+        for line in _lines(checks):
+            click.echo(clean(line))
         click.echo(f"{len(checks)} checks of {read.name}: {len(wrong)} failed")
     raise click.exceptions.Exit(1 if wrong else 0)
+
+
+def _lines(checks: "Sequence[Check]") -> Iterator[str]:
+    """Yields a line for each check. Checks that failed for one reason are one line, because they have one cause."""
+    same = Counter(check.message for check in checks if check.outcome == "failed")
+    for check in checks:
+        if check.outcome != "failed":
+            yield f"{LABELS[check.outcome]} {check.kind} {check.name}{f': {check.message}' if check.message else ''}"
+        elif count := same.pop(check.message, 0):
+            more = f" (and {count - 1} more for this reason)" if count > 1 else ""
+            yield f"{LABELS['failed']} {check.kind} {check.name}: {check.message}{more}"

@@ -28,6 +28,8 @@ def _member(schema: Json, part: str) -> Json:
     tagged = schema.get("discriminator", {}).get("mapping", {}).get(part)
     named = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
     members = next((each for each in named if isinstance(each, Mapping)), {})
+    if isinstance(tagged, Mapping):  # a union within the union
+        return tagged
     found: Json = {"$ref": tagged} if tagged else schema.get("properties", {}).get(part, members)
     return found
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from export_worker.contract.auth import OAuthAuth, VolcengineSigner
 from export_worker.recipes.model import KindSpec, Listing, Recipe, Request
 from export_worker.recipes.templates import template, templates_in, unknown_names
 
@@ -42,6 +43,11 @@ def _of_auth(auth: BaseModel, options: frozenset[str]) -> Iterator[Problem]:
             problem = unknown_names(frozenset({value}), options)
             if problem is not None:
                 yield ("auth", name), problem
+        elif isinstance(auth, OAuthAuth | VolcengineSigner):  # the texts of the others are no templates
+            try:
+                yield from _unknown(("auth", name), value, options)
+            except ValueError as error:
+                yield ("auth", name), str(error)
 
 
 def _of_kind(address: tuple[str, ...], kind: KindSpec, options: frozenset[str]) -> Iterator[Problem]:
@@ -65,6 +71,11 @@ def _of_request(address: tuple[str, ...], request: Request, known: frozenset[str
     if graphql:
         yield from _unknown((*address, "graphql", "variables"), graphql["variables"], known)
     yield from _unknown(address, members, known)
+    if isinstance(request, Listing):
+        sent = (members, graphql and graphql["variables"])
+        names = {name for tree in sent for text in templates_in(tree) for name in template(text).names}
+        if ("cursor" in names and not (request.next or request.next_link)) or (request.next and "cursor" not in names):
+            yield address, "{cursor} and next need each other: next finds the cursor, and the request names it"
 
 
 def _dumped(model: BaseModel) -> dict[str, Any]:

@@ -96,10 +96,10 @@ def _sentences(spec: FieldSpec) -> Iterator[str]:
         yield f"{limits[0].upper()}{limits[1:]}."
     if spec.is_required:
         yield "Required."
-    elif spec.default is None:
-        yield "Default: none."
-    else:
+    elif spec.default is not None:
         yield f"Default: {_shown(spec.default)}."
+    elif "Default" not in spec.description:
+        yield "Default: none."
 
 
 def _limits(spec: FieldSpec) -> str:
@@ -146,16 +146,46 @@ def _reserved(path: tuple[str, ...], name: str) -> Iterator[Problem]:
         yield path, f"the name {name} is reserved; choose another name"
 
 
+_ONLY_FOR: Mapping[str, tuple[str, ...]] = {
+    "pattern": ("text", "list"),
+    "max_chars": ("text", "list"),
+    "choices": ("text", "list"),
+    "minimum": ("integer", "number"),
+    "maximum": ("integer", "number"),
+    "max_items": ("list",),
+}
+"""The types of fields that a member is for."""
+
+
 def _problems_of(path: tuple[str, ...], spec: FieldSpec) -> Iterator[Problem]:
-    try:
-        re.compile(spec.pattern or "")
-    except re.error as error:
-        yield (*path, "pattern"), f"is no regular expression: {error}"
+    found = list(_problems_of_type(spec))
+    yield from (((*path, member), message) for member, message in found)
+    if found:
         return
     adapter = TypeAdapter(field_type(spec))
     for member, value in (("default", spec.default), ("example", spec.example)):
         if value is not None:
             yield from (((*path, member), message) for message in _refusals(adapter, value))
+
+
+def _problems_of_type(spec: FieldSpec) -> Iterator[tuple[str, str]]:
+    """Yields the members with which a field would have no type, or another one than it says."""
+    for member, types in _ONLY_FOR.items():
+        if member in spec.model_fields_set and spec.type not in types:
+            yield member, f"is for fields of type {' or '.join(types)}, not {spec.type}"
+    try:
+        # Flags such as (?i) are possible at the beginning only, and the whole text has to match.
+        re.compile(spec.pattern or "")
+        re.compile(whole(spec.pattern or ""))
+    except re.error as error:
+        yield "pattern", f"is no regular expression: {error}"
+    for member, bound in (("minimum", spec.minimum), ("maximum", spec.maximum)):
+        if spec.type == "integer" and bound is not None and not (bound.is_integer() and abs(bound) <= INTEGER_MAX):
+            yield member, f"must be a whole number from -{INTEGER_MAX} to {INTEGER_MAX}"
+    if spec.minimum is not None and spec.maximum is not None and spec.minimum > spec.maximum:
+        yield "maximum", "must be at least minimum"
+    if "" in spec.choices:
+        yield "choices", "must not have an empty text"
 
 
 def _refusals(adapter: TypeAdapter[Any], value: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ from export_worker.contract.names import unknown_name
 from export_worker.errors import ConfigError
 from export_worker.recipes.model import Recipe
 from export_worker.recipes.names import RECIPE_MAX_BYTES, box_names, box_text, is_file
-from export_worker.recipes.reading import read_recipe
+from export_worker.recipes.reading import located_problem, read_recipe
 from export_worker.texts.decoding import decode_text
 
 _loaded: dict[str, Recipe] = {}
@@ -66,6 +66,12 @@ def _text(file: Path) -> str:
         return decode_text(data)
     except ValueError as error:
         raise ConfigError(f"the recipe {file} is not valid TOML: it {error}") from None
+
+
+def located(error: ConfigError, file: str) -> ConfigError:
+    """Returns problems of a recipe that begin with a field, each with the file and the line of the field."""
+    text = _text(Path(file))
+    return ConfigError(*(located_problem(text, file, *problem.split(": ", 1)) for problem in error.problems))
 
 
 def use_recipe_as(reference: str, recipe: Recipe) -> None:

@@ -28,6 +28,7 @@ from export_worker.recipes.types import (
     Line,
     Name,
     Path,
+    Query,
     RecipeModel,
     Table,
     Template,
@@ -90,10 +91,10 @@ class Request(RecipeModel):
     """One request to the API. Its texts are templates."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
-    """`GET`, `POST`, `PUT`, `PATCH` or `DELETE`. Default `GET`, or `POST` if the request has a body."""
+    """`GET`, `POST`, `PUT`, `PATCH` or `DELETE`. Default `POST` with a body, else `GET`; `submit` states it then."""
     path: Path
     """The path below the address of the connection. A value in it is percent-encoded and is one segment. Required."""
-    query: Annotated[Mapping[str, Tree], Field(max_length=TABLE_MAX)] = {}
+    query: Query = {}
     """Parameters of the query string. A list becomes several parameters of one name. Default: none."""
     headers: Headers = {}
     """Headers beside those of the recipe. Default: none."""
@@ -120,7 +121,7 @@ class Request(RecipeModel):
 
 
 class Submit(Request):
-    """The request that starts the job."""
+    """The request that starts the job. Without a body it must state its method: most APIs start a job with POST."""
 
     id: Expression
     """Finds the id of the job in the answer: a text or a number, at most 512 characters. Required."""
@@ -128,6 +129,12 @@ class Submit(Request):
     """Further values of the answer that later requests need, at most 8. They are shown, so none may be a secret.
 
     Each is a text or a number of at most 512 characters. Default: none."""
+
+    @model_validator(mode="after")
+    def _states_its_method(self) -> Self:
+        if "method" not in self.model_fields_set:
+            raise ValueError("method is required, because the request has no body: state GET or POST, as the API says")
+        return self
 
 
 class Poll(Request):
@@ -140,11 +147,19 @@ class Poll(Request):
     failed: Annotated[tuple[str, ...], Field(max_length=STAGES_MAX)] = ()
     """The states of a job that has failed. Default: none."""
     no_data: Annotated[tuple[str, ...], Field(max_length=STAGES_MAX)] = ()
-    """The states of a job that has succeeded without a file. Default: none."""
+    """The states of a job that has succeeded without a file: the export fails with `result_empty`. Default: none."""
     percent: Expression | None = None
     """Finds the progress, 0 to 100. Default: none."""
     reason: Expression | None = None
     """Finds the message of a job that has failed. Default: an excerpt of the answer."""
+
+    @model_validator(mode="after")
+    def _names_each_state_once(self) -> Self:
+        stages = [*self.done, *self.failed, *self.no_data]
+        for stage in stages:
+            if not stage or stages.count(stage) > 1:
+                raise ValueError(f"done, failed and no_data must name each state once, and none is empty: {stage!r}")
+        return self
 
 
 class Listing(Request):
@@ -185,6 +200,12 @@ class Pages(Listing):
     source: Literal["json", "csv"] = "json"
     """What the answers are. Pages of `csv` are joined, and only the first header is kept. Default `json`."""
 
+    @model_validator(mode="after")
+    def _suits_its_source(self) -> Self:
+        if self.source == "csv" and (self.next is not None or self.next_link is not None):
+            raise ValueError("pages of csv have no next; use {offset} or {page}")
+        return self
+
 
 class Result(RecipeModel):
     """Where the files of a finished job are: at a path, behind links, or on pages."""
@@ -195,7 +216,7 @@ class Result(RecipeModel):
     Default: none."""
     method: Literal["GET", "POST"] = "GET"
     """With `path` and `links`: the method. Default `GET`."""
-    query: Annotated[Mapping[str, Tree], Field(max_length=TABLE_MAX)] = {}
+    query: Query = {}
     """With `path`: parameters of the query string. Default: none."""
     headers: Headers = {}
     """With `path`: headers beside those of the recipe. Default: none."""
@@ -226,6 +247,13 @@ class Result(RecipeModel):
             raise ValueError("one of path, links and pages is required")
         if self.name is None and self.links is None:
             raise ValueError("name is required, unless the name is that of a link")
+        for member in sorted(self.model_fields_set & {"query", "headers"}):
+            if self.path is None:
+                raise ValueError(f"{member} needs path")
+        if self.links is None and "expires_s" in self.model_fields_set:
+            raise ValueError("expires_s needs links")
+        if self.pages is not None and self.unpack:
+            raise ValueError("pages cannot be unpacked")
         if self.later and self.links is None:
             raise ValueError("later needs links")
         if self.method != "GET" and self.links is None:
@@ -242,8 +270,10 @@ class Example(RecipeModel):
     """The answer to `submit`. Default: made from the recipe, as are all of the following."""
     running: str | None = None
     """The answer to `poll` while the job runs."""
+    unknown: str | None = None
+    """The answer to `poll` with a state that the recipe does not name."""
     done: str | None = None
-    """The answer to `poll` when the job has succeeded."""
+    """The answer to `poll` when the job has succeeded. It has a link for each file of the result."""
     failed: str | None = None
     """The answer to `poll` when the job has failed."""
     links: str | None = None

@@ -47,13 +47,16 @@ def read_recipe(text: str, file: str) -> Recipe:
 
 
 def _refused(text: str, file: str, problems: list[Problem]) -> ConfigError:
-    return ConfigError(*(_located(text, file, path, message) for path, message in problems[:PROBLEMS_MAX]))
+    return ConfigError(
+        *(located_problem(text, file, ".".join(path), message) for path, message in problems[:PROBLEMS_MAX])
+    )
 
 
-def _located(text: str, file: str, path: tuple[str, ...], message: str) -> str:
+def located_problem(text: str, file: str, path: str, message: str) -> str:
+    """Returns a problem with the file, and the line of its field or of the part that lacks it."""
     # The index of an item in a list is no part of the file's text.
-    _, line = line_of(text, [part for part in path if not part.isdigit()])
-    return f"{file}, line {max(line, 1)}: {'.'.join(path) or 'recipe'}: {message}"
+    _, line = line_of(text, [part for part in path.split(".") if not part.isdigit()])
+    return f"{file}, line {max(line, 1)}: {path or 'recipe'}: {message}"
 
 
 def _problem(detail: ErrorDetails, document: Mapping[str, Any], schema: Json) -> Problem:

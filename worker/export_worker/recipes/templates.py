@@ -27,6 +27,10 @@ _GROUPS = frozenset({"keep", "options"})
 """Names that stand for a group of values. A name in a group is checked, too."""
 
 
+_EVALUATION_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What jmespath raises beside its own errors, which are ValueErrors: `a < 3` of a text is a TypeError."""
+
+
 class TemplateError(ValueError):
     """A value that a template needs is missing, or is of a wrong type. The text names the expression, no value."""
 
@@ -49,18 +53,25 @@ class Expression:
         except jmespath.exceptions.JMESPathError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{source!r} is not a JMESPath expression ({reason})") from None
+        except RecursionError:
+            raise ValueError("the expression is nested too deeply") from None
+        for problem in _wrong_parts(self._compiled.parsed, jmespath.functions.Functions.FUNCTION_TABLE):
+            raise ValueError(f"{source!r} is not a JMESPath expression ({problem})")
 
     def value(self, document: Any) -> Any:
         """Returns what the expression finds in a document; None if it finds nothing.
 
         Raises:
-            TemplateError: A function of the expression got a value of a wrong type.
+            TemplateError: A function or a comparison of the expression got a value of a wrong type.
         """
         try:
             return self._compiled.search(document)
-        except (_jmespath().exceptions.JMESPathError, RecursionError) as error:
+        except _EVALUATION_ERRORS as error:
             # The text of the error may quote a value of the platform, which may be data of people.
-            raise TemplateError(f"{{{self.source}}} cannot be evaluated ({type(error).__name__})") from None
+            reason = type(error).__name__
+            if isinstance(error, _jmespath().exceptions.JMESPathTypeError):
+                reason = "a function in it got nothing or a wrong type; for what may be missing, write {x && f(x)}"
+            raise TemplateError(f"{{{self.source}}} cannot be evaluated: {reason}") from None
 
     @property
     def names(self) -> frozenset[str]:
@@ -258,6 +269,30 @@ def _end(text: str, begin: int) -> int:
                 return position + 1
         position += 1
     raise ValueError("an opening brace has no closing brace")
+
+
+def _wrong_parts(node: Mapping[str, Any], functions: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is valid syntax, but could never be evaluated."""
+    children = [child for child in node["children"] if isinstance(child, Mapping)]
+    match node["type"]:
+        case "function_expression":
+            yield from _wrong_call(node["value"], len(children), functions)
+        case "slice" if node["children"][2:] == [0]:
+            yield "the step of a slice cannot be 0"
+        case _:
+            pass
+    for child in children:
+        yield from _wrong_parts(child, functions)
+
+
+def _wrong_call(name: str, count: int, functions: Mapping[str, Any]) -> Iterator[str]:
+    if name not in functions:
+        yield f"there is no function {name}{did_you_mean(name, functions)}"
+        return
+    signature = functions[name]["signature"]
+    is_variadic = bool(signature) and signature[-1].get("variadic", False)
+    if count < len(signature) or (count > len(signature) and not is_variadic):
+        yield f"{name} takes {len(signature)} arguments{' or more' if is_variadic else ''}, not {count}"
 
 
 def _root_names(node: Mapping[str, Any]) -> Iterator[str]:

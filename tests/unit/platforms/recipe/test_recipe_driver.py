@@ -3,16 +3,12 @@
 import gzip
 import json
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from export_worker.contract.kinds import OtherKind
-from export_worker.credentials import Redactor
 from export_worker.errors import (
     AuthFailedError,
     ConfigError,
@@ -24,149 +20,11 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
+    ResultEmptyError,
     ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile
-from export_worker.platforms.recipe.driver import RecipeDriver
-from export_worker.platforms.settings import ConnectionSettings
-
-TOKEN = "canary-token-5c1d9e70"
-HEAD = """
-name = "tiny"
-title = "A small API."
-documentation = "https://api.example.com/docs"
-auth = { type = "bearer" }
-"""
-KIND = """
-[kinds.users]
-title = "The users of one list."
-fields.list_id = { type = "text" }
-fields.fields = { type = "list", optional = true }
-submit = { path = "/exports", json = { list = "{list_id}", fields = "{fields[].{name: @}}" }, id = "data.id" }
-"""
-POLL = """
-[kinds.users.poll]
-path = "/exports/{operation_id}"
-stage = "state"
-done = ["done"]
-failed = ["failed"]
-no_data = ["empty"]
-percent = "percent"
-reason = "why"
-
-[kinds.users.result]
-"""
-FILE = 'path = "/exports/{operation_id}/file"\nname = "{list_id}.csv"\n'
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Users(OtherKind):
-    """A kind of the recipe."""
-
-    platform = "recipe"
-    kind: Any = "tiny.users"
-    list_id: str = "buyers"
-    fields: list[str] | None = None
-
-
-@dataclass
-class Played:
-    """A server that returns the next prepared answer of each path, and the last one again and again."""
-
-    answers: dict[str, list[Any]] = field(default_factory=dict)
-    requests: list[tuple[str, str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    url: str = ""
-
-    def paths(self) -> list[str]:
-        return [path for _, path, _ in self.requests]
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        text = await request.text()
-        body = json.loads(text) if text.startswith("{") else text
-        self.requests.append((request.method, request.path_qs, body))
-        self.headers.append(dict(request.headers))
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}" and not request.path.startswith("/signed/"):
-            return web.json_response({"message": "no"}, status=401)
-        prepared = self.answers.get(request.path_qs) or self.answers.get(request.path)
-        if not prepared:
-            return web.json_response({"message": f"unknown {request.path}"}, status=404)
-        answer = prepared.pop(0) if len(prepared) > 1 else prepared[0]
-        match answer:
-            case int():
-                return web.Response(status=answer, text="refused")
-            case bytes():
-                return web.Response(body=answer, content_type="text/csv")
-            case web.Response():
-                return answer
-            case _:
-                return web.json_response(answer)
-
-
-@pytest.fixture
-async def played() -> AsyncIterator[Played]:
-    server = Played()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def build(tmp_path: Path, played: Played) -> AsyncIterator[Callable[..., RecipeDriver]]:
-    drivers: list[RecipeDriver] = []
-
-    def built(text: str, **settings: Any) -> RecipeDriver:
-        file = tmp_path / f"recipe-{len(drivers)}.toml"
-        file.write_text(text)
-        section = {"platform": "recipe", "recipe": str(file), "base_url": played.url, "token": TOKEN, **settings}
-        drivers.append(RecipeDriver("tiny", ConnectionSettings.model_validate(section), Redactor()))
-        return drivers[-1]
-
-    yield built
-    for driver in drivers:
-        await driver.close()
-
-
-async def run(driver: RecipeDriver, export: Users) -> tuple[str, Ready]:
-    """Submits, and polls until the job is ready. Returns the operation id and the last poll."""
-    operation_id = (await driver.submit(export)).operation_id
-    polled = await driver.poll(export, operation_id)
-    while not isinstance(polled, Ready):
-        polled = await driver.poll(export, operation_id)
-    return operation_id, polled
-
-
-async def download(driver: RecipeDriver, file: RemoteFile, export: Users | None = None) -> bytes:
-    async with driver.open_result(export or Users(), file) as opened:
-        return b"".join([piece async for piece in opened.chunks()])
-
-
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Returns an archive whose lengths follow the members, as writers to a stream make it."""
-
-    class Stream:
-        """A destination that has no positions."""
-
-        def __init__(self) -> None:
-            self.written = bytearray()
-
-        def write(self, data: bytes) -> int:
-            self.written += data
-            return len(data)
-
-        def flush(self) -> None:
-            """Does nothing."""
-
-    out: Any = Stream()
-    with zipfile.ZipFile(out, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return bytes(out.written)
+from support.small_api import FILE, HEAD, KIND, POLL, TOKEN, Played, Users, download, run, zipped
 
 
 async def test_export_is_submitted_polled_and_downloaded(build: Any, played: Played) -> None:
@@ -195,9 +53,11 @@ async def test_failed_job_is_reported_and_next_submit_waits(build: Any, played: 
     assert played.paths() == ["/exports", "/exports/1"]
 
 
-async def test_job_without_data_is_ready_without_files(build: Any, played: Played) -> None:
+async def test_job_without_data_fails_at_once_with_the_reason(build: Any, played: Played) -> None:
     played.answers = {"/exports/1": [{"state": "empty"}]}
-    assert await build(HEAD + KIND + POLL + FILE).poll(Users(), "1") == Ready("empty", ())
+    with pytest.raises(ResultEmptyError, match="the state empty: there is no data to export") as caught:
+        await build(HEAD + KIND + POLL + FILE).poll(Users(), "1")
+    assert not caught.value.retryable
 
 
 RULES = """
@@ -318,6 +178,23 @@ async def test_link_of_the_submit_is_sealed_and_its_file_may_come_later(build: A
         await build(text, token="another-token-0001").poll(Users(), operation_id)
 
 
+async def test_sealed_link_is_opened_by_all_workers_that_know_the_exchanged_secret(
+    build: Any, played: Played, tmp_path: Path
+) -> None:
+    answer = {"data": {"id": "p", "url": "/signed/users.csv"}}
+    played.answers = {"/exports": [answer, answer], "/signed/users.csv": [404, 404, 404]}
+    text = HEAD + KIND + 'result = { links = "data.url", later = true, name = "users.csv" }'
+    secret = tmp_path / "secret"
+    secret.write_text("secret-number-1")
+    running = build(text, client_secret=f"file:{secret}")
+    before = (await running.submit(Users())).operation_id
+    secret.write_text("secret-number-2")
+    started = build(text, client_secret=f"file:{secret}")
+    after = (await started.submit(Users())).operation_id
+    assert await started.poll(Users(), after) == Pending(None)
+    assert [await running.poll(Users(), text) for text in (after, before)] == [Pending(None)] * 2
+
+
 async def test_page_of_json_behind_a_link_of_a_packed_file_is_no_file_of_json(build: Any, played: Played) -> None:
     played.answers = {
         "/exports": [{"data": {"id": "p", "url": "/signed/users.zip?sign=canary"}}],
@@ -411,7 +288,8 @@ async def test_next_page_that_cannot_be_asked_for_is_refused(
     build: Any, played: Played, member: str, cursor: str
 ) -> None:
     played.answers = {"/exports": [{"data": {"id": 1}}], "/users": [{"users": [1], "next": cursor}]}
-    driver = build(HEAD + KIND + PAGES + f'query = {{ after = "{{cursor}}" }}, {member} = "next" }}')
+    query = 'query = { after = "{cursor}" }, ' if member == "next" else ""
+    driver = build(HEAD + KIND + PAGES + f'{query}{member} = "next" }}')
     _, ready = await run(driver, Users())
     with pytest.raises(PlatformMalformedError, match="of the next page, at next, "):
         await download(driver, ready.files[0])

@@ -164,7 +164,7 @@ class DriverHarness:
         submitted = await driver.submit(self.export)
         self.assert_no_secret(submitted.operation_id)
         *_, last = await self.poll_until_ended(driver, submitted.operation_id)
-        assert isinstance(last, Ready)
+        assert isinstance(last, Ready), f"the job has not succeeded: {last}"
         return last
 
     async def download(self, driver: Driver, file: RemoteFile) -> bytes:

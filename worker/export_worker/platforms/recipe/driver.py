@@ -15,7 +15,9 @@ from export_worker.errors import (
     FieldProblem,
     InvalidRequestError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
+    ResultEmptyError,
     ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
@@ -30,6 +32,7 @@ from export_worker.platforms.recipe.auth import RecipeSecrets, filled_auth
 from export_worker.platforms.recipe.cool_down import CoolDown
 from export_worker.platforms.recipe.links import (
     Links,
+    NoLinkError,
     link_of,
     link_with,
     links_in,
@@ -47,7 +50,7 @@ from export_worker.platforms.recipe.operations import (
     read_operation,
 )
 from export_worker.platforms.recipe.paged import PagedFile
-from export_worker.platforms.recipe.requests import Document, call_of, headers_of, path_of, query_of
+from export_worker.platforms.recipe.requests import Document, call_of, headers_of, link_request, path_of, query_of
 from export_worker.platforms.recipe.sealing import Seal
 from export_worker.platforms.recipe.settings import RecipeSettings, recipe_settings
 from export_worker.platforms.recipe.unpacking import Unpacked
@@ -75,6 +78,11 @@ class _Job:
     operation: Operation
     document: Document
 
+    @property
+    def key(self) -> str:
+        """Distinguishes the job from those of other kinds and fields, also if the API gives them the same id."""
+        return json.dumps([self.text, self.document], sort_keys=True, default=str)
+
 
 class RecipeDriver:
     """Implements `Driver`, `Resuming`, `Cancelling`, `Discarding` and `Catalog`. Can be built outside of an event loop.
@@ -94,7 +102,7 @@ class RecipeDriver:
         own, self._recipe = recipe_settings(name, settings)
         self._options = own.options
         self._client = HttpClient.for_connection(name, own, redactor)
-        secrets = RecipeSecrets(name, own, self._options, redactor)
+        self._secrets = secrets = RecipeSecrets(name, own, self._options, redactor)
         self._auth = build_auth(filled_auth(self._recipe.auth, self._options), secrets.of, self._client)
         self._api = RecipeApi(self._client, self._auth, self._recipe.errors)
         hosts = (*own.allow_hosts, *self._recipe.hosts)
@@ -115,6 +123,7 @@ class RecipeDriver:
         self._cool_down.check()
         call = call_of(kind.submit, self._recipe.headers, self._document(export))
         call = replace(call, starts_work=True, timeout_s=SUBMIT_TIMEOUT_S)
+        self._seal.use(await self._secrets.current_texts())
         answer = await self._api.answer(call)
         with reading_answer(starts_work=True):
             operation = read_operation(kind, answer)
@@ -125,8 +134,9 @@ class RecipeDriver:
 
         Raises:
             PlatformError: The API did not give a usable answer.
+            ResultEmptyError: The state is one of `no_data`.
         """
-        job = self._job(export, operation_id)
+        job = await self._job(export, operation_id)
         poll = job.kind.poll
         if poll is None:
             return await self._poll_of_link(job) if job.kind.result.later else Ready(None, await self._files(job, None))
@@ -135,20 +145,33 @@ class RecipeDriver:
         if stage in poll.done:
             return Ready(stage, await self._files(job, answer))
         if stage in poll.no_data:
-            return Ready(stage, ())
+            raise ResultEmptyError(f"the API's job has ended with the state {stage}: there is no data to export")
         if stage in poll.failed:
             self._cool_down.start()
             return OperationFailed(stage, self._reason(poll, answer))
         return Pending(stage, _percent(poll, answer))
 
     async def _poll_of_link(self, job: _Job) -> Polled:
-        """Requests the head of the file, which the API writes after it has returned the link."""
-        [file] = await self._files(job, None)
+        """Requests the head of each file, which the API writes after it has returned the links."""
+        files = await self._files(job, None)
         try:
-            async with self._downloader.open(self._sealed_link(job), file.name):
-                return Ready(None, (file,))
+            for number, file in enumerate(files, 1):
+                link = link_with(await self._kept_links(job), number)
+                async with self._downloader.open(link, file.name):
+                    pass
         except ResultMissingError:
             return Pending(None)
+        return Ready(None, files)
+
+    async def _kept_links(self, job: _Job) -> Sequence[URL]:
+        return await self._links.of(job.key, job.kind.result.expires_s, lambda: self._links_asked_again(job))
+
+    async def _links_asked_again(self, job: _Job) -> Sequence[URL]:
+        """Asks for the links of a job that has had links. If it has none now, it runs again."""
+        try:
+            return await self._asked_links(job)
+        except NoLinkError:
+            return ()
 
     async def _files(self, job: _Job, answer: Any) -> tuple[RemoteFile, ...]:
         """Returns the files of a job that has succeeded.
@@ -160,7 +183,7 @@ class RecipeDriver:
         if result.links is None:
             return (file_of(job.text, 1, self._name(job, 1, "")),)
         links = await self._asked_links(job, answer)
-        self._links.keep(job.text, links)
+        self._links.keep(job.key, links)
         numbered = enumerate(links, 1)
         return tuple(file_of(job.text, number, self._name(job, number, name_of_link(link, number)))
                      for number, link in numbered)  # fmt: skip
@@ -179,11 +202,13 @@ class RecipeDriver:
         """Asks the API for the links of a job. Args: answer: That to the poll, if there is one already."""
         result, poll = job.kind.result, job.kind.poll
         if result.path is not None:
-            answer = await self._api.answer(self._call(_link_request(job.kind), job))
+            answer = await self._api.answer(self._call(link_request(job.kind), job))
         elif poll is None:
             return [self._sealed_link(job)]
         elif answer is None:
             answer = await self._api.answer(self._call(poll, job))
+            if _stage(poll, answer) not in poll.done:
+                return []  # the job runs again, so the next poll finds new links
         return links_in(result.links or "", answer, self._client)
 
     def _sealed_link(self, job: _Job) -> URL:
@@ -193,7 +218,7 @@ class RecipeDriver:
     async def open_result(self, export: ExportKind, file: RemoteFile) -> AsyncIterator[Download]:
         """Opens one file. A link that has expired, or that the server refuses, is asked for again."""
         operation, number = parse_file(file)
-        job = self._job(export, operation)
+        job = await self._job(export, operation)
         async with AsyncExitStack() as stack:
             yield await self._opened(stack, job, file.name, number)
 
@@ -203,7 +228,7 @@ class RecipeDriver:
     ) -> AsyncIterator[Versioned]:
         """Opens one file at the resume point if the server supports ranges and the file is not changed on its way."""
         operation, number = parse_file(file)
-        job = self._job(export, operation)
+        job = await self._job(export, operation)
         async with AsyncExitStack() as stack:
             yield await self._opened(stack, job, file.name, number, resume_point)
 
@@ -227,13 +252,13 @@ class RecipeDriver:
             url, headers = self._file_request(job)
             return await stack.enter_async_context(self._downloader.open(url, name, resume_point, headers=headers))
         for is_last in (False, True):
-            links = await self._links.of(job.text, result.expires_s, lambda: self._asked_links(job))
+            links = await self._kept_links(job)
             try:
                 link = link_with(links, number)
                 opening = self._downloader.open(link, packed_name(link, name) if result.unpack else name, resume_point)
                 return await stack.enter_async_context(opening)
             except ResultMissingError:
-                self._links.forget(job.text)
+                self._links.forget(job.key)
                 if is_last:
                     raise
         raise AssertionError("the loop returns or raises")
@@ -249,7 +274,7 @@ class RecipeDriver:
 
     async def cancel(self, export: ExportKind, operation_id: str) -> bool:
         """Cancels the job. Returns False if the recipe has no request for it."""
-        job = self._job(export, operation_id)
+        job = await self._job(export, operation_id)
         if job.kind.cancel is None:
             return False
         await self._api.response(self._call(job.kind.cancel, job))
@@ -257,7 +282,7 @@ class RecipeDriver:
 
     async def discard(self, export: ExportKind, operation_id: str) -> None:
         """Deletes the result at the API, if the recipe has a request for it."""
-        job = self._job(export, operation_id)
+        job = await self._job(export, operation_id)
         if job.kind.delete is not None:
             await self._api.response(self._call(job.kind.delete, job))
 
@@ -290,9 +315,14 @@ class RecipeDriver:
     def _document(self, export: ExportKind) -> dict[str, Any]:
         return {**export.model_dump(exclude_none=True), "options": self._options}
 
-    def _job(self, export: ExportKind, text: str) -> _Job:
+    async def _job(self, export: ExportKind, text: str) -> _Job:
         kind = self._kind(export)
-        operation = parse_operation(kind, text, self._seal)
+        try:
+            operation = parse_operation(kind, text, self._seal)
+        except PlatformNotFoundError:
+            # Another worker may have sealed the link with a secret that was exchanged a moment ago.
+            self._seal.use(await self._secrets.current_texts(again=True))
+            operation = parse_operation(kind, text, self._seal)
         document = {**self._document(export), "operation_id": operation.id, "keep": operation.keep}
         return _Job(kind, text, operation, document)
 
@@ -303,11 +333,6 @@ class RecipeDriver:
         found = None if poll.reason is None else as_text(found_in(poll.reason, answer))
         text = json.dumps(answer, ensure_ascii=False) if found in {None, ""} else found
         return f"the API's job failed: {one_line(text or '', self._client.redactor)}"
-
-
-def _link_request(kind: KindSpec) -> Request:
-    result = kind.result
-    return Request(method=result.method, path=result.path or "", query=result.query, headers=result.headers)
 
 
 def _stage(poll: Poll, answer: Any) -> str:

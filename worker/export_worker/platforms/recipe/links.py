@@ -24,6 +24,10 @@ _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;=~"
 _PACKED_ENDINGS = (".gz", ".gzip", ".zip")
 
 
+class NoLinkError(PlatformMalformedError):
+    """The API says that the job has succeeded, and its answer has no link."""
+
+
 class Links:
     """Keeps the links of jobs for as long as they are valid.
 
@@ -35,38 +39,38 @@ class Links:
         self._clock = clock
         self._kept: OrderedDict[str, tuple[float, Sequence[URL]]] = OrderedDict()
 
-    def keep(self, operation_id: str, links: Sequence[URL]) -> None:
+    def keep(self, job: str, links: Sequence[URL]) -> None:
         """Keeps the links that the API has just returned."""
-        self._kept[operation_id] = (self._clock(), links)
-        self._kept.move_to_end(operation_id)
+        self._kept[job] = (self._clock(), links)
+        self._kept.move_to_end(job)
         while len(self._kept) > JOBS_MAX:
             self._kept.popitem(last=False)
 
-    def forget(self, operation_id: str) -> None:
+    def forget(self, job: str) -> None:
         """Forgets the links of a job: the server has refused one of them."""
-        self._kept.pop(operation_id, None)
+        self._kept.pop(job, None)
 
-    async def of(
-        self, operation_id: str, expires_s: float, ask: Callable[[], Awaitable[Sequence[URL]]]
-    ) -> Sequence[URL]:
+    async def of(self, job: str, expires_s: float, ask: Callable[[], Awaitable[Sequence[URL]]]) -> Sequence[URL]:
         """Returns the links of a job: those that are kept, or new ones.
 
         Args:
+            job: What distinguishes the job from every other one. Its id does not: kinds may count on their own.
             expires_s: Seconds for which a link is valid.
             ask: Asks the API for links.
         """
-        asked_at, links = self._kept.get(operation_id, (0.0, ()))
+        asked_at, links = self._kept.get(job, (0.0, ()))
         if links and self._clock() - asked_at < expires_s:
             return links
         fresh = await ask()
-        self.keep(operation_id, fresh)
+        self.keep(job, fresh)
         return fresh
 
 
 def links_in(source: str, answer: Any, client: HttpClient) -> list[URL]:
-    """Returns the links that an expression finds in an answer; none if it finds nothing.
+    """Returns the links that an expression finds in an answer; none if it finds an empty list.
 
     Raises:
+        NoLinkError: It finds nothing.
         PlatformMalformedError: Something that it finds is no link.
         TooManyFilesError: There are more links than an export may have files.
     """
@@ -74,7 +78,9 @@ def links_in(source: str, answer: Any, client: HttpClient) -> list[URL]:
         found = expression(source).value(answer)
     except TemplateError as error:
         raise PlatformMalformedError(str(error)) from None
-    items = found if isinstance(found, list) else [] if found in (None, "") else [found]
+    if found is None or found == "":
+        raise NoLinkError(f"the answer has no link at {source}")
+    items = found if isinstance(found, list) else [found]
     check_file_count(len(items))
     return [link_of(item, client) for item in items]
 

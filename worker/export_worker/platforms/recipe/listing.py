@@ -35,6 +35,7 @@ class PagedRequest:
         self._page: int = listing.first_page
         self._offset = 0
         self._cursor: str | int | float | None = None
+        self._cursors: set[int] = set()
         self._query: Mapping[str, Sequence[str]] | None = None
         self._has_position = not _names(listing).isdisjoint({"offset", "page"})
 
@@ -63,13 +64,15 @@ class PagedRequest:
 
     def _has_next(self, source: str, answer: Any) -> bool:
         found = found_in(source, answer)
-        text = as_text(found)
-        if found is False or not text:
+        if found is None or found is False or found == "":
             return False
-        query = None if self.listing.next_link is None else query_of_link(text)
-        is_unusable = storable_text(text, CURSOR_MAX_CHARS) is None or (query is None and self.listing.next is None)
-        if is_unusable or found == self._cursor:
-            raise PlatformMalformedError(f"the cursor of the next page, at {source}, is too long or the same again")
+        text = storable_text(as_text(found), CURSOR_MAX_CHARS)
+        query = query_of_link(text) if text is not None and self.listing.next_link is not None else None
+        if text is None or (query is None and self.listing.next is None):
+            raise PlatformMalformedError(f"the cursor of the next page, at {source}, is no text or is too long")
+        if hash(text) in self._cursors:
+            raise PlatformMalformedError(f"the cursor of the next page, at {source}, is the same again")
+        self._cursors.add(hash(text))
         self._cursor, self._query = found, query
         return True
 

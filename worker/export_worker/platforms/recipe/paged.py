@@ -8,7 +8,7 @@ from typing import Any, Literal
 from export_worker.errors import DownloadInvalidError
 from export_worker.platforms.http.responses import HttpResponse
 from export_worker.platforms.recipe.api import RecipeApi
-from export_worker.platforms.recipe.joining import HEADER_MAX_BYTES, first_record
+from export_worker.platforms.recipe.joining import HEADER_MAX_BYTES, count_records, first_record
 from export_worker.platforms.recipe.listing import PagedRequest, pages
 from export_worker.recipes.model import Pages
 
@@ -75,7 +75,7 @@ class PagedFile:
             raise DownloadInvalidError("a page has an item that is no object, so it has no columns")
         if is_first and not self._columns:
             self._columns = tuple(dict.fromkeys(name for item in items for name in item))
-        lines = [_csv_line(self._columns)] if is_first else []
+        lines = [_csv_line(self._columns)] if is_first and self._columns else []
         for item in items:
             self._check_members(item)
             lines.append(_csv_line([item.get(name) for name in self._columns]))
@@ -94,6 +94,7 @@ class PagedFile:
 
     async def _csv_pages(self) -> Any:
         header: bytes | None = None
+        previous: bytes | None = None
         more = True
         while more:
             response = await self._api.response(self._request.call())
@@ -107,7 +108,10 @@ class PagedFile:
                 raise DownloadInvalidError(f"{response.call}: the header differs from that of the first page")
             else:
                 yield rows
-            more = bool(rows) and self._request.advance(rows.count(b"\n"))
+            more = bool(rows) and self._request.advance(count_records(rows))
+            if more and body == previous:
+                raise DownloadInvalidError(f"{response.call}: two pages in a row are the same")
+            previous = body
 
 
 def _csv_body(response: HttpResponse) -> bytes:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from export_worker.errors import PlatformRefusedError
 from export_worker.platforms.http.client import Call
-from export_worker.recipes.model import Request
+from export_worker.recipes.model import KindSpec, Request
 from export_worker.recipes.templates import TemplateError, as_text, filled, template
 
 Document = Mapping[str, Any]
@@ -33,6 +33,12 @@ def call_of(request: Request, headers: Mapping[str, str], document: Document) ->
         )
     except TemplateError as error:
         raise PlatformRefusedError(f"{request.method} {request.path}: {error}") from None
+
+
+def link_request(kind: KindSpec) -> Request:
+    """Returns the request for the links of a result, or for its file."""
+    result = kind.result
+    return Request(method=result.method, path=result.path or "", query=result.query, headers=result.headers)
 
 
 def path_of(path: str, document: Document) -> str:

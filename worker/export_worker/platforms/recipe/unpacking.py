@@ -12,6 +12,7 @@ from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, EXPANSI
 from export_worker.platforms.recipe.joining import Joiner
 from export_worker.platforms.recipe.zip_stream import ZipStream
 
+_PACKED_MARKS = (b"\x1f\x8b\x08", b"PK\x03\x04", b"PK\x05\x06")
 _BEGINNING_BYTES = 16
 """Enough to recognize a packed file."""
 
@@ -66,6 +67,7 @@ class Unpacked:
             beginning += piece
             if len(beginning) >= _BEGINNING_BYTES:
                 break
+        self._check_beginning(beginning)
         rest = _chained(beginning, received)
         try:
             match packed_format(beginning):
@@ -79,6 +81,12 @@ class Unpacked:
                 yield piece
         except CodingError as error:
             raise DownloadInterruptedError(f"{self._name}: the file is not whole: {error}") from None
+
+    def _check_beginning(self, beginning: bytes) -> None:
+        """Refuses the first bytes of a packed file alone: if no length was announced, only they show the cut."""
+        is_mark = any(len(beginning) < len(mark) and mark.startswith(beginning) for mark in _PACKED_MARKS)
+        if beginning and is_mark and self._download.total_bytes is None:
+            raise DownloadInterruptedError(f"{self._name}: the file is not whole: it ends after {len(beginning)} bytes")
 
     async def _received(self) -> AsyncIterator[bytes]:
         async for piece in self._download.chunks():

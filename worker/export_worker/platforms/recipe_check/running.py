@@ -12,6 +12,8 @@ import pytest
 
 pytest.register_assert_rewrite("export_worker.platforms.conformance", "export_worker.platforms.recipe_check.suite")
 
+from export_worker.errors import ConfigError  # noqa: E402 - after the registration
+from export_worker.platforms.recipe_check.calls import call_problems  # noqa: E402 - as above
 from export_worker.platforms.recipe_check.samples import (  # noqa: E402 - after the registration
     Answers,
     checked_recipe,
@@ -59,6 +61,9 @@ def check_recipe(recipe: Recipe) -> list[Check]:
     ]
     for target in targets:
         Answers(checked, target.name)
+    problems = [problem for target in targets for problem in call_problems(checked, target.name)]
+    if problems:
+        raise ConfigError(*problems)
     return [result for target in targets for result in _run(target)]
 
 

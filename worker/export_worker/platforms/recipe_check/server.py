@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +15,8 @@ from export_worker.contract.auth import BasicAuth, BearerAuth, HeaderAuth, OAuth
 from export_worker.contract.kinds import OtherKind
 from export_worker.platforms.http.client import Call
 from export_worker.platforms.recipe.listing import PagedRequest
-from export_worker.platforms.recipe.requests import call_of
+from export_worker.platforms.recipe.requests import call_of, link_request
+from export_worker.platforms.recipe_check.documents import NotInvertibleError, with_value
 from export_worker.platforms.recipe_check.samples import KEPT, ROWS, TOKEN_PATH, Answers, secrets_of
 from export_worker.recipes.model import Listing, Recipe, Request
 from export_worker.simulator import (
@@ -81,7 +82,8 @@ class PlayedApi:
         """Yields what a request can be: the type of its call, its job, and the part of the recipe."""
         jobs = list(request.app[WORLD].jobs)
         if request.path.startswith(_FILES):
-            yield from (("download", job, "file") for job in jobs if request.path.endswith(f"/{job.job_id}.csv"))
+            uris = ((job, file.uri) for job in jobs for file in job.files)
+            yield from (("download", job, "file") for job, uri in uris if uri == request.path)
         for job in reversed(jobs):
             for name, on, part in self._parts_of_job():
                 if _fits(self._call(part, job), request, body, exactly=name != "page"):
@@ -99,7 +101,7 @@ class PlayedApi:
         if result.pages is not None:
             yield "page", "download", result.pages
         if result.path is not None:
-            asked = Request(method=result.method, path=result.path, query=result.query, headers=result.headers)
+            asked = link_request(self._kind)
             yield ("file", "download", asked) if result.links is None else ("links", "poll", asked)
         if self._kind.poll is not None:
             yield "poll", "poll", self._kind.poll
@@ -120,12 +122,12 @@ class PlayedApi:
             return json_answer(
                 self._submitted(request, fault) if name == "submit" else await self._listed(request, name)
             )
-        link = str(request.url.origin()) + job.files[0].uri
+        links = _links_of(request, job)
         match name:
             case "poll":
-                return json_answer(self._polled(request, job, link, fault))
+                return json_answer(self._polled(request, job, links, fault))
             case "links":
-                return json_answer(self._answers.links(link))
+                return json_answer(self._answers.links(links))
             case "page":
                 return await self._page(request, job)
             case "cancel":
@@ -136,12 +138,16 @@ class PlayedApi:
 
     def _submitted(self, request: web.Request, fault: Fault | None) -> Any:
         job = self._start(request, fails=fault is not None and fault.fault == "error_stage")
-        return self._answers.submit(job.job_id, str(request.url.origin()) + job.files[0].uri)
+        return self._answers.submit(job.job_id, _links_of(request, job))
 
     def _start(self, request: web.Request, *, fails: bool) -> Job:
         world = request.app[WORLD]
         job_id = f"{world.run_id}-{len(world.jobs)}"
-        spec = FileSpec(self._recipe.name, ("id", "name", "city"), "utf-8", rows=world.scenario.rows)
+        rows = world.scenario.rows
+        files = tuple(
+            JobFile(f"{_FILES}{job_id}-{number}.csv", FileSpec(f"{number}", ("id", "name", "city"), rows=rows))
+            for number in range(1, self._answers.files + 1)
+        )
         plan = StagePlan(("running", "failed" if fails else "done"), world.scenario.stage_s, not fails)
         job = Job(
             job_id=job_id,
@@ -151,7 +157,7 @@ class PlayedApi:
             arguments={},
             name=None,
             charset="UTF-8",
-            files=(JobFile(f"{_FILES}{job_id}.csv", spec),),
+            files=files,
             plan=plan,
             created_s=world.clock(),
             created_at=datetime.now(UTC),
@@ -159,10 +165,10 @@ class PlayedApi:
         world.jobs.add(job)
         return job
 
-    def _polled(self, request: web.Request, job: Job, link: str, fault: Fault | None) -> Any:
+    def _polled(self, request: web.Request, job: Job, links: Sequence[str], fault: Fault | None) -> Any:
         stage = fault.stage if fault is not None and fault.fault == "unknown_stage" else None
         state = "running" if stage else request.app[WORLD].stage(job)
-        return self._answers.poll(state, link, stage)
+        return self._answers.poll(state, links, stage)
 
     async def _listed(self, request: web.Request, name: str) -> Any:
         listing = self._recipe.catalog[name.removeprefix("catalog.")]
@@ -180,10 +186,10 @@ class PlayedApi:
         return json_answer(self._answers.page(pages.items, list(ROWS) if is_first else []))
 
     async def _file(self, request: web.Request, job: Job, fault: Fault | None) -> web.StreamResponse:
-        spec = job.files[0].spec
+        spec = next((file.spec for file in job.files if file.uri == request.path), job.files[0].spec)
         if not self._kind.result.unpack:
             return await send_file(request, spec, Delivery(fault=fault))
-        packed = gzip.compress(content_of(job), mtime=0)
+        packed = gzip.compress(b"".join(content(spec)), mtime=0)
         response = web.StreamResponse(headers={"Content-Type": "application/gzip"})
         response.content_length = len(packed)
         await response.prepare(request)
@@ -206,10 +212,18 @@ class PlayedApi:
             return None, None
         await asyncio.sleep(fault.wait_s)
         if fault.fault == "echo_secret":
-            echoed = " ".join(self._secrets.values())
-            return json_answer({"error": "refused", "message": f"{fault.message}: {echoed}"}, 400), fault
+            return json_answer(self._echoed(fault.message), 400), fault
         in_body = on == "download" and fault.fault == "cut" and name == "file"
         return None if in_body else await spoilt_answer(request, fault), fault
+
+    def _echoed(self, message: str) -> Any:
+        """Returns an answer that repeats the secrets where the recipe finds the message of an error."""
+        text = " ".join([f"{message}:", *self._secrets.values()])
+        source = self._recipe.errors.message or "message"
+        try:
+            return with_value(source, text, {"error": "refused"})
+        except (NotInvertibleError, TypeError):
+            return {"error": "refused", "message": text}
 
     def _setting(self, name: str | None) -> str:
         option = (name or "").removeprefix("options.")
@@ -233,9 +247,8 @@ class PlayedApi:
                 return True
 
 
-def content_of(job: Job) -> bytes:
-    """Returns the content of the file of a job."""
-    return b"".join(content(job.files[0].spec))
+def _links_of(request: web.Request, job: Job) -> list[str]:
+    return [f"{request.url.origin()}{file.uri}" for file in job.files]
 
 
 async def _body(request: web.Request) -> Any:

@@ -16,11 +16,11 @@ from export_worker.lifecycle.observations import OperationFailed
 from export_worker.platforms.base import Driver
 from export_worker.platforms.conformance.harness import Step
 from export_worker.platforms.conformance.suite import DriverSuite
-from export_worker.platforms.recipe_check.samples import ROWS
+from export_worker.platforms.recipe_check.samples import ROWS, Answers
 from export_worker.platforms.recipe_check.server import PREFIX, PlayedApi
 from export_worker.recipes.model import KindSpec, Recipe
 from export_worker.recipes.names import PLATFORM
-from export_worker.recipes.templates import template
+from export_worker.recipes.templates import expression, template
 from export_worker.simulator import Fault, World
 
 
@@ -96,6 +96,10 @@ class RecipeSuite(DriverSuite):
 
     async def error_of_step(self, driver: Driver, world: World, step: Step, *faults: Fault) -> StepError:
         """Repeats a refused download: the driver asks once for another link."""
+        poll = self.target.kind.poll
+        is_error_page = step == "poll" and any((fault.fault, fault.body) == ("error_page", "json") for fault in faults)
+        if is_error_page and poll is not None and expression(poll.stage).value({"message": "error"}) is not None:
+            pytest.skip("poll.stage finds a state in every answer, so an error with status 200 is not recognized")
         if step == "download" and self.target.kind.result.links is not None:
             faults = tuple(fault.model_copy(update={"times": None}) for fault in faults)
         return await super().error_of_step(driver, world, step, *faults)
@@ -121,6 +125,8 @@ class RecipeSuite(DriverSuite):
 
     async def test_poll_with_unknown_stage_returns_pending(self, driver: Driver, world: World) -> None:
         self.needs_poll()
+        if not Answers(self.target.recipe, self.target.name).has_unknown_stage:
+            pytest.skip("poll.stage is computed, so the check needs example.unknown")
         await super().test_poll_with_unknown_stage_returns_pending(driver, world)
 
     @pytest.mark.parametrize("operation_id", ["nonsense", "{}", "[1]", "a/../b?c=d#e", "下载", "x" * 300])
