@@ -39,6 +39,7 @@ example.failed = '{"state": "failed"}'
             'failed = ["failed", "queued"]',
             "example.running: its state must be a state that no list",
         ),
+        (', failed = ["failed"]', "", "example.failed: its state must be one of poll.failed, not failed"),
         ('stage = "state"', 'stage = "status"', "example.running: it has no state at status"),
         ('id = "job.id"', 'id = "id"', "example.submit: it has no id at id"),
         ('shard = "shard"', 'shard = "shad"', "example.submit: it has no shard at shad"),

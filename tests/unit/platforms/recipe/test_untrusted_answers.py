@@ -223,3 +223,19 @@ async def test_remote_file_of_nonsense_is_refused(build: Any) -> None:
     for uri in ("", "#", "1#x", "1#²", "1#" + "9" * 30):
         with pytest.raises(StepError):
             await download(driver, RemoteFile(uri, "x.csv"))
+
+
+@pytest.mark.parametrize(
+    ("members", "flag", "problem"),
+    [(10_000, 0, None), (10_001, 0, "more than 10000 members"), (1, 1, "is encrypted")],
+    ids=["most", "too many", "encrypted"],
+)
+async def test_zip_with_many_members_is_joined_or_refused(members: int, flag: int, problem: str | None) -> None:
+    packed = bytearray(zipped({f"{number}.csv": b"id\n1\n" for number in range(members)}))
+    packed[6] |= flag
+    pieces = Unpacked(Cut(bytes(packed)), "x.csv").chunks()
+    if problem is None:
+        assert b"".join([piece async for piece in pieces]) == b"id\n" + b"1\n" * members
+    else:
+        with pytest.raises(DownloadInterruptedError, match=problem):
+            [piece async for piece in pieces]

@@ -22,6 +22,7 @@ _IN_EXTRA = 0xFFFFFFFF
 _ZIP64 = 1
 _RAW_WBITS = -15
 _PIECE_BYTES = 256 * 1024
+_SLICE_BYTES = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -131,13 +132,13 @@ class ZipStream:
             yield taken[start : start + _PIECE_BYTES]
 
     def _deflated(self, member: Member) -> Iterator[bytes]:
-        if member.stream.eof or not self._buffer:
-            return
-        packed = bytes(self._buffer)
-        self._buffer.clear()
-        yield from inflated(member.stream, packed)
-        self._buffer += member.stream.unused_data
-        member.done_packed += len(packed) - len(member.stream.unused_data)
+        while self._buffer and not member.stream.eof:
+            # Small slices: each member copies its slice, and an archive can have thousands in one piece.
+            packed = bytes(self._buffer[:_SLICE_BYTES])
+            yield from inflated(member.stream, packed)
+            used_bytes = len(packed) - len(member.stream.unused_data)
+            del self._buffer[:used_bytes]
+            member.done_packed += used_bytes
 
     def _is_whole(self, member: Member) -> bool:
         if member.method == _DEFLATED:
