@@ -52,6 +52,12 @@ class PlayedRecipe:
         """Returns the routes of the API, and of its files."""
         raise NotImplementedError
 
+    def application(self) -> web.Application:
+        """Returns the server, which does not record requests yet."""
+        app = web.Application()
+        app.add_routes(self.routes())
+        return app
+
     def unauthorized(self, request: web.Request) -> web.Response | None:
         """Returns how the API refuses a request for its credential; None if the credential is right."""
         raise NotImplementedError
@@ -107,8 +113,8 @@ class PlayedRecipe:
         ) -> web.StreamResponse:
             return await self._handle(request, handler)
 
-        app = web.Application(middlewares=[recorded])
-        app.add_routes(self.routes())
+        app = self.application()
+        app.middlewares.insert(0, recorded)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

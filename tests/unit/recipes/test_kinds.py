@@ -19,7 +19,9 @@ from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest, kind_model
 from export_worker.errors import ConfigError, InvalidRequestError
 from export_worker.lifecycle.export import Export
+from export_worker.recipes.fields import _definition
 from export_worker.recipes.finding import find_recipe
+from export_worker.recipes.model import FieldSpec
 from export_worker.recipes.names import box_names, box_text
 from support.paths import ROOT
 
@@ -99,6 +101,18 @@ def test_schema_describes_the_fields(tmp_path: Path) -> None:
     assert (fields["limit"]["minimum"], fields["limit"]["maximum"], fields["limit"]["default"]) == (1, 1000, 100)
     assert fields["mode"]["enum"] == ["fast", "full"]
     assert fields["kind"]["const"] == "lists.users"
+
+
+@pytest.mark.parametrize(
+    ("spec", "about"),
+    [
+        ({"description": "人群的 ID。", "max_chars": 8}, "人群的 ID。 At most 8 characters. Required."),
+        ({"description": "Bots", "type": "boolean", "optional": True}, "Bots. Default: none."),
+        ({"description": "Bots. Default: all.", "type": "boolean", "optional": True}, "Bots. Default: all."),
+    ],
+)
+def test_description_ends_with_limits_and_one_default(spec: dict[str, Any], about: str) -> None:
+    assert _definition(FieldSpec.model_validate(spec))[1].description == about
 
 
 def test_connection_has_address_and_limits_of_its_recipe(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ Secrets are not part of this data: a field of the type `SettingName` names the s
 value. All other fields are the texts that are sent.
 """
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from export_worker.contract.documented import Documented
 from export_worker.contract.wording import Pattern
@@ -24,7 +26,34 @@ HeaderName = Annotated[
 ]
 Parameter = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
+HeaderText = Annotated[str, Pattern(r"^[ -~]{0,1024}$", "must be printable ASCII: at most 1,024 characters")]
+"""A part of the value of a header."""
 ScopePart = Annotated[str, Pattern(r"^[A-Za-z0-9_.{}-]{1,64}$", "must have 1 to 64 letters, digits, _, . or -")]
+
+
+_PLACEHOLDER = re.compile(r"\{([a-z_0-9]+)\}")
+
+
+def _knows(*names: str) -> Callable[[str], str]:
+    """Returns a check that a text has no other placeholders: an empty text in place of one would not be noticed."""
+
+    def check(text: str) -> str:
+        unknown = next((name for name in _PLACEHOLDER.findall(text) if name not in names), None)
+        if unknown is not None:
+            raise ValueError(f"has the unknown placeholder {{{unknown}}}; known are {', '.join(names)}")
+        return text
+
+    return check
+
+
+SignedText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024),
+    AfterValidator(
+        _knows("method", "path", "query", "host", "timestamp", "nonce", "key", "body", "body_sha256", "body_md5")
+    ),
+]
+SignatureText = Annotated[HeaderText, AfterValidator(_knows("signature", "key", "timestamp", "nonce"))]
 
 
 class _Auth(Documented):
@@ -67,7 +96,7 @@ class HeaderAuth(_Auth):
     """The name of the header, 1 to 64 characters. Required."""
     value: SettingName = "token"
     """The setting that has the secret. Default `token`."""
-    prefix: Text = ""
+    prefix: HeaderText = ""
     """Put before the secret, such as `Token `. At most 1,024 characters. Default: empty."""
 
 
@@ -171,9 +200,7 @@ class HmacSigner(_Signer):
 
     scheme: Literal["hmac"]
     """`hmac`. Required."""
-    message: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = (
-        "{method}\n{path}\n{query}\n{timestamp}\n{body_sha256}"
-    )
+    message: SignedText = "{method}\n{path}\n{query}\n{timestamp}\n{body_sha256}"
     """What is signed. `{method}`, `{path}`, `{query}`, `{host}`, `{timestamp}`, `{nonce}`, `{key}`, `{body}`,
     `{body_sha256}` and `{body_md5}` are replaced. 1 to 1,024 characters.
 
@@ -186,11 +213,11 @@ class HmacSigner(_Signer):
     """The time: seconds or milliseconds since 1970, or `2026-01-31T12:00:00Z`. Default `s`."""
     header: HeaderName = "X-Signature"
     """The header with the signature, 1 to 64 characters. Default `X-Signature`."""
-    value: Text = "{signature}"
+    value: SignatureText = "{signature}"
     """What that header has. `{signature}`, `{key}`, `{timestamp}` and `{nonce}` are replaced. Default `{signature}`.
 
     At most 1,024 characters."""
-    headers: Annotated[dict[HeaderName, Text], Field(max_length=16)] = {"X-Timestamp": "{timestamp}"}
+    headers: Annotated[dict[HeaderName, SignatureText], Field(max_length=16)] = {"X-Timestamp": "{timestamp}"}
     """Further headers, with the same replacements, at most 16. Default `X-Timestamp`."""
 
 

@@ -92,3 +92,5 @@ def _check_readable(setting: str, file: str) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"{setting}: cannot read {file} ({error.strerror})") from None
+    except ValueError:
+        raise ConfigError(f"{setting}: is no path of a file") from None

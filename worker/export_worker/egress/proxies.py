@@ -58,6 +58,7 @@ def parse_proxy(setting: str, address: str) -> Proxy:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         usable = parts.scheme in _DEFAULT_PORTS and parts.hostname and parts.port != 0
         # A `/`, `?` or `#` in a password that is not percent-encoded would end the host.
+        (parts.hostname or "").encode("idna")  # as the connection will do
         usable = usable and parts.path in {"", "/"} and not parts.query and not parts.fragment
         login = _login(parts)
     except ValueError:

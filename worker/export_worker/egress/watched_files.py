@@ -78,6 +78,6 @@ class WatchedFiles(Generic[T]):
 def _stamp(file: Path) -> Stamp:
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: it is no path; `build` reports both
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino

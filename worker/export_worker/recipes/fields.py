@@ -96,10 +96,10 @@ def _sentences(spec: FieldSpec) -> Iterator[str]:
         yield f"{limits[0].upper()}{limits[1:]}."
     if spec.is_required:
         yield "Required."
-    elif spec.default is None:
-        yield "Default: none."
-    else:
+    elif spec.default is not None:
         yield f"Default: {_shown(spec.default)}."
+    elif "Default" not in spec.description:
+        yield "Default: none."
 
 
 def _limits(spec: FieldSpec) -> str:

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import TypeAdapter
+from pydantic import SecretStr, TypeAdapter
 
 from export_worker.contract.auth import AuthSpec
 from export_worker.credentials import Redactor
@@ -20,7 +21,7 @@ from export_worker.platforms.http.auths import build_auth
 from export_worker.platforms.http.client import Call, HttpClient
 from export_worker.platforms.http.outgoing import Auth
 from export_worker.secrets.secret import Secret
-from support.scripted_server import ScriptedServer, json_replied
+from support.scripted_server import ScriptedServer, Seen, json_replied
 
 AUTH: TypeAdapter[AuthSpec] = TypeAdapter(AuthSpec)
 VALUES = {"token": "refresh 1", "client_secret": "s3cret:ü", "api_key": "id 1"}
@@ -165,6 +166,23 @@ async def test_token_that_cannot_be_used_is_refused_without_showing_it(token: ob
         server.on("/token", json_replied({"access_token": token, "refresh_token": "x" * 17_000}))
         with pytest.raises(PlatformMalformedError, match=r": the response has no usable access_token$"):
             await client.call(CALL, auth)
+
+
+async def test_encoded_secret_of_basic_authentication_is_masked() -> None:
+    async def echo(seen: Seen) -> web.StreamResponse:
+        return web.Response(status=400, text=seen.headers["Authorization"])
+
+    redactor = Redactor()
+    spec = AUTH.validate_python({"type": "oauth", "token_url": "/token", "client_id": "i", "client_auth": "basic"})
+    async with ScriptedServer() as server:
+        client = HttpClient("saas", server.url, redactor)
+        secret = Secret(SecretStr("s3cret/with+signs=="), "connections.saas.client_secret", redactor)
+        auth = build_auth(spec, lambda _: secret, client)
+        server.on("/token", echo)
+        with pytest.raises(AuthFailedError, match=r"HTTP 400: Basic .{0,6}\*\*\*.{0,6}$"):
+            await client.call(CALL, auth)
+        await auth.close()
+        await client.close()
 
 
 async def test_refused_client_raises_auth_failed_without_the_secret() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from yarl import URL
 
 from export_worker.contract.auth import AuthSpec, SignerAuth
@@ -112,7 +112,7 @@ def test_datafinder_signature_follows_its_description() -> None:
     [
         ({"message": "{timestamp}"}, {"X-Signature": "hex sha256 1000", "X-Timestamp": "1000"}),
         (
-            {"message": "{nonce}{nonsense}", "algorithm": "sha1", "encoding": "base64", "timestamp": "ms"},
+            {"message": "{nonce}", "algorithm": "sha1", "encoding": "base64", "timestamp": "ms"},
             {"X-Signature": "base64 sha1 {key}", "X-Timestamp": "1000500"},
         ),
         (
@@ -154,6 +154,22 @@ def checked(body: bytes = b"done", location: str = "") -> Callable[[Seen], Await
         return await (redirected(location) if location else replied(body))(seen)
 
     return reply
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"message": "{path}{body_sha265}"}, "unknown placeholder {body_sha265}; known are method, path"),
+        ({"value": "{body}"}, "unknown placeholder {body}; known are signature, key"),
+        ({"headers": {"X-Key": "{keys}"}}, "unknown placeholder {keys}"),
+        ({"value": "a\r\nX: {signature}"}, "must be printable ASCII"),
+        ({"headers": {"X-Key": "ü"}}, "must be printable ASCII"),
+    ],
+)
+def test_wrong_text_of_a_signature_is_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AUTH.validate_python({"type": "signer", "scheme": "hmac", **options})
+    assert says in str(caught.value)
 
 
 def signing(client: HttpClient) -> Auth:

@@ -7,7 +7,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from export_worker.credentials import Redactor
-from export_worker.errors import AuthFailedError, InvalidRequestError, PlatformUnavailableError, TransformError
+from export_worker.errors import (
+    AuthFailedError,
+    InvalidRequestError,
+    PlatformMalformedError,
+    PlatformUnavailableError,
+    TransformError,
+)
 from export_worker.platforms.http.client import ANONYMOUS, Call, HttpClient
 from export_worker.platforms.http.outgoing import Credential
 from support.scripted_server import ScriptedServer, json_replied
@@ -140,6 +146,23 @@ async def breaking_server(*, after: bytes) -> AsyncIterator[tuple[str, list[byte
     finally:
         server.close()
         await server.wait_closed()
+
+
+async def test_success_before_the_whole_body_was_sent_is_refused() -> None:
+    refused = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await refused.wait()
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        client = HttpClient("ta", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", Redactor())
+        with pytest.raises(PlatformMalformedError, match="before the whole body was sent"):
+            await client.call(Call("POST", "/up", data=Text(*LONG)), RenewingAuth())
+        refused.set()
+        await client.close()
 
 
 LONG = (b"x" * 8_000_000, b"END")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +20,10 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
-    ResultEmptyError,
     ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile
+from export_worker.platforms.recipe.driver import ResultEmptyError
 from support.small_api import FILE, HEAD, KIND, POLL, TOKEN, Played, Users, download, run, zipped
 
 
@@ -175,6 +176,23 @@ async def test_link_of_the_submit_is_sealed_and_its_file_may_come_later(build: A
     assert await download(build(text), ready.files[0]) == b'{"id":1}\n{"id":2}\n'
     with pytest.raises(PlatformNotFoundError, match="sealed with another credential"):
         await build(text, token="another-token-0001").poll(Users(), operation_id)
+
+
+async def test_sealed_link_is_opened_by_all_workers_that_know_the_exchanged_secret(
+    build: Any, played: Played, tmp_path: Path
+) -> None:
+    answer = {"data": {"id": "p", "url": "/signed/users.csv"}}
+    played.answers = {"/exports": [answer, answer], "/signed/users.csv": [404, 404, 404]}
+    text = HEAD + KIND + 'result = { links = "data.url", later = true, name = "users.csv" }'
+    secret = tmp_path / "secret"
+    secret.write_text("secret-number-1")
+    running = build(text, client_secret=f"file:{secret}")
+    before = (await running.submit(Users())).operation_id
+    secret.write_text("secret-number-2")
+    started = build(text, client_secret=f"file:{secret}")
+    after = (await started.submit(Users())).operation_id
+    assert await started.poll(Users(), after) == Pending(None)
+    assert [await running.poll(Users(), text) for text in (after, before)] == [Pending(None)] * 2
 
 
 async def test_page_of_json_behind_a_link_of_a_packed_file_is_no_file_of_json(build: Any, played: Played) -> None:

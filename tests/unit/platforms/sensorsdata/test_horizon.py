@@ -22,7 +22,15 @@ from export_worker.lifecycle.observations import OperationFailed, Pending, Polle
 from export_worker.platforms.conformance import TOKEN, serve_simulator
 from export_worker.platforms.sensorsdata.driver import SensorsdataDriver
 from export_worker.platforms.sensorsdata.horizon_api import SEGMENT
-from export_worker.platforms.sensorsdata.horizon_tasks import Evaluation, Task, last_task, midnight_before
+from export_worker.platforms.sensorsdata.horizon_tasks import (
+    Evaluation,
+    Task,
+    before_of,
+    last_task,
+    midnight_before,
+    newest_version,
+    outcome_of,
+)
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
@@ -214,6 +222,19 @@ def test_evaluation_is_read_from_its_text() -> None:
 def test_numbers_are_read_in_each_form(number: object) -> None:
     tasks = {"tasks": [{"id": number, "segment_task_report": {"count": number}}]}
     assert last_task(SEGMENT, tasks, "") == Task(7, users=7)
+
+
+@pytest.mark.parametrize("status", ["segment_task_success", " SEGMENT_TASK_SUCCESS"])
+def test_status_is_read_in_any_case(status: str) -> None:
+    assert isinstance(outcome_of(SEGMENT, Task(7, status)), Task)
+    assert before_of(SEGMENT, Task(7, status)) == (7, None)
+
+
+@pytest.mark.parametrize("base_time", ["2026-11-30", "2026-11-30T16:00:00+08:00", "zzzz", 1764518400000])
+def test_version_without_a_usable_base_time_is_refused(base_time: object) -> None:
+    versions = {"items": [{"base_time": base_time, "segment_ready": True}]}
+    with pytest.raises(PlatformMalformedError, match="base time"):
+        newest_version(SEGMENT, versions, "")
 
 
 async def test_kinds_of_the_other_api_are_refused_with_what_to_do() -> None:

@@ -260,6 +260,8 @@ class HttpClient:
                 body = await read_up_to(response, limit_bytes + 1)
                 if response.ok and len(body) > limit_bytes:
                     raise self._too_long(call, limit_bytes)
+                if response.ok and sending is not None and not sending.is_sent:
+                    raise PlatformMalformedError(f"{call}: the response arrived before the whole body was sent")
                 return HttpResponse(str(call), response.status, response.headers, body, call.starts_work)
 
     def _limit_bytes(self, call: Call) -> int:

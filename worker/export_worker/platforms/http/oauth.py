@@ -114,6 +114,7 @@ class OAuth:
         _check_key(self._sources.private_key)
         self._mask_token = client.redactor.rotating(KNOWN_TOKENS)
         self._mask_refresh_token = client.redactor.rotating(KNOWN_TOKENS)
+        self._mask_form = client.redactor.rotating(KNOWN_TOKENS)
         self._refresh_token = ""
         self._current: Credential | None = None
         self._renew_at = math.inf
@@ -177,6 +178,9 @@ class OAuth:
         secrets = await self._sources.values()
         if self._refresh_token:
             secrets = replace(secrets, refresh_token=self._refresh_token)
+        if self._spec.client_auth == "basic":
+            # Without it, the base64 of the encoded secret would not be known, and the server may repeat the header.
+            self._mask_form(quote_plus(secrets.client_secret))
         call = token_call(self._spec, self._path, str(self._client.url(self._path)), secrets, time.time())
         response = await self._client.exchange(call, ANONYMOUS)
         redactor = self._client.redactor

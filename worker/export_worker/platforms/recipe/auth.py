@@ -70,5 +70,9 @@ class RecipeSecrets:
 
     @property
     def texts(self) -> list[str]:
-        """The secrets themselves, always in the same order."""
+        """The secrets themselves, as they were read last, always in the same order."""
         return [secret.current for secret in self._secrets.values()]
+
+    async def current_texts(self, *, again: bool = False) -> list[str]:
+        """Returns the secrets themselves. Args: again: Reads them again, as after a 401."""
+        return [await (secret.reread() if again else secret.value()) for secret in self._secrets.values()]

@@ -12,12 +12,14 @@ from yarl import URL
 from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor
 from export_worker.errors import (
+    ErrorCode,
     FieldProblem,
     InvalidRequestError,
     PlatformMalformedError,
+    PlatformNotFoundError,
     PlatformRefusedError,
-    ResultEmptyError,
     ResultMissingError,
+    StepError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download, ResumePoint, Versioned
@@ -83,6 +85,12 @@ class _Job:
         return json.dumps([self.text, self.document], sort_keys=True, default=str)
 
 
+class ResultEmptyError(StepError):
+    """The operation succeeded, and the platform says that its result is empty. No later poll names a file."""
+
+    code = ErrorCode.RESULT_EMPTY
+
+
 class RecipeDriver:
     """Implements `Driver`, `Resuming`, `Cancelling`, `Discarding` and `Catalog`. Can be built outside of an event loop.
 
@@ -101,7 +109,7 @@ class RecipeDriver:
         own, self._recipe = recipe_settings(name, settings)
         self._options = own.options
         self._client = HttpClient.for_connection(name, own, redactor)
-        secrets = RecipeSecrets(name, own, self._options, redactor)
+        self._secrets = secrets = RecipeSecrets(name, own, self._options, redactor)
         self._auth = build_auth(filled_auth(self._recipe.auth, self._options), secrets.of, self._client)
         self._api = RecipeApi(self._client, self._auth, self._recipe.errors)
         hosts = (*own.allow_hosts, *self._recipe.hosts)
@@ -122,6 +130,7 @@ class RecipeDriver:
         self._cool_down.check()
         call = call_of(kind.submit, self._recipe.headers, self._document(export))
         call = replace(call, starts_work=True, timeout_s=SUBMIT_TIMEOUT_S)
+        self._seal.use(await self._secrets.current_texts())
         answer = await self._api.answer(call)
         with reading_answer(starts_work=True):
             operation = read_operation(kind, answer)
@@ -134,7 +143,7 @@ class RecipeDriver:
             PlatformError: The API did not give a usable answer.
             ResultEmptyError: The state is one of `no_data`.
         """
-        job = self._job(export, operation_id)
+        job = await self._job(export, operation_id)
         poll = job.kind.poll
         if poll is None:
             return await self._poll_of_link(job) if job.kind.result.later else Ready(None, await self._files(job, None))
@@ -216,7 +225,7 @@ class RecipeDriver:
     async def open_result(self, export: ExportKind, file: RemoteFile) -> AsyncIterator[Download]:
         """Opens one file. A link that has expired, or that the server refuses, is asked for again."""
         operation, number = parse_file(file)
-        job = self._job(export, operation)
+        job = await self._job(export, operation)
         async with AsyncExitStack() as stack:
             yield await self._opened(stack, job, file.name, number)
 
@@ -226,7 +235,7 @@ class RecipeDriver:
     ) -> AsyncIterator[Versioned]:
         """Opens one file at the resume point if the server supports ranges and the file is not changed on its way."""
         operation, number = parse_file(file)
-        job = self._job(export, operation)
+        job = await self._job(export, operation)
         async with AsyncExitStack() as stack:
             yield await self._opened(stack, job, file.name, number, resume_point)
 
@@ -272,7 +281,7 @@ class RecipeDriver:
 
     async def cancel(self, export: ExportKind, operation_id: str) -> bool:
         """Cancels the job. Returns False if the recipe has no request for it."""
-        job = self._job(export, operation_id)
+        job = await self._job(export, operation_id)
         if job.kind.cancel is None:
             return False
         await self._api.response(self._call(job.kind.cancel, job))
@@ -280,7 +289,7 @@ class RecipeDriver:
 
     async def discard(self, export: ExportKind, operation_id: str) -> None:
         """Deletes the result at the API, if the recipe has a request for it."""
-        job = self._job(export, operation_id)
+        job = await self._job(export, operation_id)
         if job.kind.delete is not None:
             await self._api.response(self._call(job.kind.delete, job))
 
@@ -313,9 +322,14 @@ class RecipeDriver:
     def _document(self, export: ExportKind) -> dict[str, Any]:
         return {**export.model_dump(exclude_none=True), "options": self._options}
 
-    def _job(self, export: ExportKind, text: str) -> _Job:
+    async def _job(self, export: ExportKind, text: str) -> _Job:
         kind = self._kind(export)
-        operation = parse_operation(kind, text, self._seal)
+        try:
+            operation = parse_operation(kind, text, self._seal)
+        except PlatformNotFoundError:
+            # Another worker may have sealed the link with a secret that was exchanged a moment ago.
+            self._seal.use(await self._secrets.current_texts(again=True))
+            operation = parse_operation(kind, text, self._seal)
         document = {**self._document(export), "operation_id": operation.id, "keep": operation.keep}
         return _Job(kind, text, operation, document)
 

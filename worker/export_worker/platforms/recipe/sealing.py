@@ -9,7 +9,10 @@ import binascii
 import hashlib
 import hmac
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
+
+from export_worker.secrets.secret import KNOWN_VALUES
 
 _NONCE_BYTES = 16
 _TAG_BYTES = 16
@@ -17,6 +20,8 @@ _TAG_BYTES = 16
 
 class Seal:
     """Closes and opens texts with a key that is derived from the secrets of a connection.
+
+    When a secret is exchanged, `use` adds its key. Texts that were closed with an earlier one can still be opened.
 
     The text is combined with the output of SHAKE-256 over the key and a nonce, and authenticated with HMAC-SHA-256.
 
@@ -26,30 +31,39 @@ class Seal:
     """
 
     def __init__(self, secrets: Sequence[str], random_bytes: Callable[[int], bytes] = os.urandom) -> None:
-        material = b"\0".join(secret.encode() for secret in secrets)
-        self._key = hashlib.sha256(b"export-worker link\0" + material).digest()
+        self._keys = deque[bytes](maxlen=KNOWN_VALUES)
         self._random_bytes = random_bytes
+        self.use(secrets)
+
+    def use(self, secrets: Sequence[str]) -> None:
+        """Closes texts with the key of these secrets from now on."""
+        material = b"\0".join(secret.encode() for secret in secrets)
+        key = hashlib.sha256(b"export-worker link\0" + material).digest()
+        if key in self._keys:
+            self._keys.remove(key)
+        self._keys.append(key)
 
     def close(self, text: str) -> str:
         """Returns the sealed text: letters, digits, `-` and `_`."""
-        nonce = self._random_bytes(_NONCE_BYTES)
-        body = self._combined(nonce, text.encode())
-        return base64.urlsafe_b64encode(nonce + self._tag(nonce + body) + body).decode().rstrip("=")
+        key, nonce = self._keys[-1], self._random_bytes(_NONCE_BYTES)
+        body = _combined(key, nonce, text.encode())
+        return base64.urlsafe_b64encode(nonce + _tag(key, nonce + body) + body).decode().rstrip("=")
 
     def open(self, sealed: str) -> str | None:
-        """Returns the text; None if it was not sealed with this key, or was changed."""
+        """Returns the text; None if it was not sealed with a known key, or was changed."""
         try:
             data = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
         except (binascii.Error, ValueError):
             return None
         nonce, tag, body = data[:_NONCE_BYTES], data[_NONCE_BYTES:][:_TAG_BYTES], data[_NONCE_BYTES + _TAG_BYTES :]
-        if not hmac.compare_digest(tag, self._tag(nonce + body)):
-            return None
-        return self._combined(nonce, body).decode(errors="replace")
+        key = next((key for key in self._keys if hmac.compare_digest(tag, _tag(key, nonce + body))), None)
+        return None if key is None else _combined(key, nonce, body).decode(errors="replace")
 
-    def _tag(self, data: bytes) -> bytes:
-        return hmac.digest(self._key, b"tag" + data, "sha256")[:_TAG_BYTES]
 
-    def _combined(self, nonce: bytes, body: bytes) -> bytes:
-        stream = hashlib.shake_256(self._key + nonce).digest(len(body))
-        return bytes(a ^ b for a, b in zip(body, stream, strict=True))
+def _tag(key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, b"tag" + data, "sha256")[:_TAG_BYTES]
+
+
+def _combined(key: bytes, nonce: bytes, body: bytes) -> bytes:
+    stream = hashlib.shake_256(key + nonce).digest(len(body))
+    return bytes(a ^ b for a, b in zip(body, stream, strict=True))

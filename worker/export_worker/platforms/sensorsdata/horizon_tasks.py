@@ -14,11 +14,12 @@ from typing import Any
 from export_worker.errors import PlatformMalformedError, PlatformNotFoundError
 from export_worker.lifecycle.observations import OperationFailed, Pending
 from export_worker.platforms.http.responses import storable_text
-from export_worker.platforms.http.values import count_of
+from export_worker.platforms.http.values import count_of, state_of
 from export_worker.platforms.sensorsdata.horizon_api import Names
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """How the API writes a base time: in UTC. Such texts sort by time."""
+_BASE_TIME = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}Z")
 _FRACTION = re.compile(r"\.[0-9]{1,9}Z$")
 _TEXT_MAX_CHARS = 256
 _MESSAGE_MAX_CHARS = 2000
@@ -112,7 +113,7 @@ def before_of(names: Names, last: Task | None) -> tuple[int, str | None] | None:
 
     The end of a task that still runs is the end of a computation of the same version, so it counts.
     """
-    ended = last is not None and last.status in {names.succeeded, names.failed, names.cancelled}
+    ended = last is not None and state_of(last.status) in {names.succeeded, names.failed, names.cancelled}
     return (last.task_id, last.start_time) if ended and last is not None else None
 
 
@@ -123,12 +124,13 @@ def outcome_of(names: Names, task: Task | None) -> Pending | OperationFailed | T
     """
     if task is None:
         return Pending(None)
-    if task.status == names.succeeded:
+    status = state_of(task.status)
+    if status == names.succeeded:
         return task
-    if task.status == names.failed:
+    if status == names.failed:
         reason = f": {task.message}" if task.message else " and states no reason"
         return OperationFailed(task.status, f"the platform could not compute the {names.kind}{reason}")
-    if task.status == names.cancelled:
+    if status == names.cancelled:
         return OperationFailed(task.status, f"task {task.task_id} was cancelled on the platform; retry the export")
     return Pending(task.status or None)
 
@@ -173,7 +175,10 @@ def _version(item: Mapping[str, Any], call: str) -> Version:
     base_time = storable_text(item.get("base_time"), _TEXT_MAX_CHARS)
     if base_time is None:
         raise PlatformMalformedError(f"{call}: a version has no base time")
-    return Version(_FRACTION.sub("Z", base_time), count_of(item.get("count")))
+    base_time = _FRACTION.sub("Z", base_time)
+    if not _BASE_TIME.fullmatch(base_time):
+        raise PlatformMalformedError(f"{call}: the base time of a version is not like 2026-01-31T16:00:00Z")
+    return Version(base_time, count_of(item.get("count")))
 
 
 def items_of(data: Mapping[str, Any], field: str, call: str) -> list[dict[str, Any]]:

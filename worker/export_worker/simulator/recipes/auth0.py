@@ -31,7 +31,7 @@ class Auth0Api(RecipeApi):
         replacement, fault = await self.spoilt(request, "submit", connection)
         if replacement is not None:
             return replacement
-        if connection != CONNECTION or body["format"] not in {"csv", "json"}:
+        if connection not in {"", CONNECTION} or body["format"] not in {"csv", "json"}:
             return json_answer({"statusCode": 400, "error": "Bad Request", "message": "no such connection"}, 400)
         job = self.start(body, "/files/{job}.csv.gz", fault)
         return json_answer(self._described(job, "pending"))
