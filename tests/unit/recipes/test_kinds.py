@@ -90,9 +90,9 @@ def test_schema_describes_the_fields(tmp_path: Path) -> None:
     assert (kind["description"], kind["required"]) == ("The users of one list.", ["kind", "list_id"])
     fields = kind["properties"]
     assert fields["list_id"] == {
-        "description": "The id of the list. At most 1,024 characters. Required.",
+        "description": "The id of the list. At most 512 characters. Required.",
         "examples": ["vip"],
-        "maxLength": 1024,
+        "maxLength": 512,
         "minLength": 1,
         "pattern": "^(?:[a-z0-9]{1,8})$",
         "title": "List Id",

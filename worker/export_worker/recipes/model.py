@@ -61,8 +61,8 @@ class FieldSpec(RecipeModel):
     """The field may be missing. Then what its templates are the value of is left out. Default false."""
     pattern: Annotated[str, StringConstraints(max_length=400)] | None = None
     """For texts, and the texts of a list: a regular expression for the whole text. Default: none."""
-    max_chars: Annotated[int, Field(ge=1, le=65_536)] = 1024
-    """For texts, and the texts of a list: the most characters. Default 1,024, 1 to 65,536."""
+    max_chars: Annotated[int, Field(ge=1, le=65_536)] = 512
+    """For texts, and the texts of a list: the most characters. Default 512, 1 to 65,536."""
     choices: Annotated[tuple[str, ...], Field(max_length=200)] = ()
     """For texts, and the texts of a list: the only allowed texts. Default: any."""
     minimum: float | None = None

@@ -55,8 +55,15 @@ def path_parameter(name: str, schema: Json, about: str) -> Json:
     return {"name": name, "in": "path", "required": True, "schema": schema, "description": about}
 
 
-def query_parameter(name: str, schema: Json, about: str) -> Json:
-    """Returns a parameter of the query string."""
+def query_parameter(name: str, schema: Json, about: str, *, may_be_empty: bool = True) -> Json:
+    """Returns a parameter of the query string.
+
+    Args:
+        may_be_empty: An empty one counts as not given. This holds for every GET.
+    """
+    if may_be_empty:
+        schema = {key: value for key, value in schema.items() if key != "minLength"}
+        schema |= {"enum": [*schema["enum"], ""]} if "enum" in schema else {}
     return {"name": name, "in": "query", "schema": schema, "description": about}
 
 

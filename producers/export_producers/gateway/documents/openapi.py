@@ -180,6 +180,7 @@ def _enqueue() -> Json:
         "dry_run",
         {"type": "string", "enum": ["0", "1", "false", "true"], "default": "0"},
         "With 1, nothing is enqueued: the answer says what would happen.",
+        may_be_empty=False,
     )
     answers = {
         202: accepted,
@@ -239,9 +240,8 @@ def _cancel() -> Json:
 
 
 def _retry() -> Json:
-    start = query_parameter(
-        "from", {"type": "string", "enum": ["submit", "poll", "transfer"]}, "The step to restart from."
-    )
+    steps = {"type": "string", "enum": ["submit", "poll", "transfer"]}
+    start = query_parameter("from", steps, "The step to restart from.", may_be_empty=False)
     answer = _answer("Restarted.", _json("Status"))
     answer["headers"] = {"Location": _LOCATION, "Retry-After": _SECONDS}
     operation = _operation(
