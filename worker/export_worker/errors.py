@@ -324,12 +324,6 @@ class DownloadError(StepError):
     retryable = True
 
 
-class ResultEmptyError(StepError):
-    """The operation succeeded, and the platform says that its result is empty. No later poll names a file."""
-
-    code = ErrorCode.RESULT_EMPTY
-
-
 class ResultMissingError(DownloadError):
     """The file does not exist, or no longer exists."""
 

@@ -6,7 +6,7 @@ Exit status of `check`: 0 all checks passed · 1 a check failed · 2 the recipe 
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,9 +16,6 @@ from export_worker.recipes.finding import find_recipe, load_recipe, located
 from export_worker.recipes.kinds import make_known
 from export_worker.recipes.model import Recipe
 from export_worker.recipes.names import box_names, is_file
-
-if TYPE_CHECKING:
-    from export_worker.platforms.recipe_check.running import Check
 
 LABELS = {"passed": "ok     ", "skipped": "skipped", "failed": "FAILED "}
 
@@ -83,7 +80,7 @@ def check(recipe: str, *, as_json: bool) -> None:
     raise click.exceptions.Exit(1 if wrong else 0)
 
 
-def _lines(checks: "Sequence[Check]") -> Iterator[str]:
+def _lines(checks: Sequence[Any]) -> Iterator[str]:
     """Yields a line for each check. Checks that failed for one reason are one line, because they have one cause."""
     same = Counter(check.message for check in checks if check.outcome == "failed")
     for check in checks:

@@ -70,7 +70,7 @@ class Expression:
             # The text of the error may quote a value of the platform, which may be data of people.
             reason = type(error).__name__
             if isinstance(error, _jmespath().exceptions.JMESPathTypeError):
-                reason = "a function in it got nothing or a wrong type; for what may be missing, write {x && f(x)}"
+                reason = "a function in it got nothing or a wrong type; for what may be missing, write x && f(x)"
             raise TemplateError(f"{{{self.source}}} cannot be evaluated: {reason}") from None
 
     @property

@@ -73,7 +73,7 @@ async def enqueue_again(request: web.Request) -> Accepted:
     try:
         accepted = await try_again(request.app[CONTEXT].queue, trigger, entry, configured)
     except UnusableMessageError as error:
-        raise ProblemError(422, UNUSABLE, f"the message {error}") from None
+        raise ProblemError(422, UNUSABLE, f"the message cannot be used: {error}") from None
     if accepted is None:
         raise _missing()
     request[ABOUT].export_id = accepted.export_id

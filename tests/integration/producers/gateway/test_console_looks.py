@@ -28,7 +28,7 @@ async def test_every_page_is_accessible_and_fits_a_narrow_screen(
         await console.site.fail(await console.site.one(), PlatformNotFoundError("a cause of its own"))
         world = await fill(console.site)
         until_ms = console.site.now_ms + 3_600_000
-        await arq_redis.hset(console.site.keys.breaker("gio"), mapping={"until": until_ms, "pauses": 23})
+        await console.site.redis.hset(console.site.keys.breaker("gio"), mapping={"until": until_ms, "pauses": 23})
 
         def look() -> None:
             for path in (*world.paths(), *BEYOND_PAGES):

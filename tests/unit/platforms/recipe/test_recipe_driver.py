@@ -20,10 +20,10 @@ from export_worker.errors import (
     PlatformRefusedError,
     PlatformThrottledError,
     PlatformUnavailableError,
-    ResultEmptyError,
     ResultMissingError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile
+from export_worker.platforms.recipe.driver import ResultEmptyError
 from support.small_api import FILE, HEAD, KIND, POLL, TOKEN, Played, Users, download, run, zipped
 
 

@@ -12,13 +12,14 @@ from yarl import URL
 from export_worker.contract.request import ExportKind
 from export_worker.credentials import Redactor
 from export_worker.errors import (
+    ErrorCode,
     FieldProblem,
     InvalidRequestError,
     PlatformMalformedError,
     PlatformNotFoundError,
     PlatformRefusedError,
-    ResultEmptyError,
     ResultMissingError,
+    StepError,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Polled, Ready, RemoteFile, Submitted
 from export_worker.platforms.base import Download, ResumePoint, Versioned
@@ -82,6 +83,12 @@ class _Job:
     def key(self) -> str:
         """Distinguishes the job from those of other kinds and fields, also if the API gives them the same id."""
         return json.dumps([self.text, self.document], sort_keys=True, default=str)
+
+
+class ResultEmptyError(StepError):
+    """The operation succeeded, and the platform says that its result is empty. No later poll names a file."""
+
+    code = ErrorCode.RESULT_EMPTY
 
 
 class RecipeDriver:

@@ -107,9 +107,8 @@ class Answers:
         checks: list[Callable[[], Any]] = [lambda: self.submit("1", links)]
         if self._kind.poll is not None:
             checks += [lambda: self.poll("running", links), lambda: self.poll("done", links)]
-            checks += (
-                [lambda: self.poll("failed", links)] if self._kind.poll.failed or self._kind.example.failed else []
-            )
+            has_failed = self._kind.poll.failed or self._kind.example.failed
+            checks += [lambda: self.poll("failed", links)] if has_failed else []
             checks += [lambda: self.poll("running", links, UNKNOWN)] if self._kind.example.unknown else []
         if self._kind.result.path is not None and self._kind.result.links is not None:
             checks.append(lambda: self.links(links))
