@@ -1,5 +1,6 @@
 """Links that download an object of an export, over HTTP and with a real S3: who gets one, and where no link is kept."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,7 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from arq.connections import ArqRedis
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 from structlog.testing import capture_logs
+from yarl import URL
 
 from export_producers.console.visitors.sessions import form_token
 from export_producers.gateway.callers.principals import Role
@@ -19,7 +24,7 @@ from export_worker.config.gateway import GatewayConsole
 from export_worker.credentials import Redactor
 from export_worker.wiring.gateway import gateway_options
 from export_worker.wiring.links import link_call
-from support import redis_site
+from support import browser, redis_site
 from support.console_pages import links, text
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 from support.redis_site import STORED
@@ -57,20 +62,26 @@ async def gateway(arq_redis: ArqRedis, redis_url: str, namespace: str, s3_url: s
         yield gateway
 
 
-@pytest.fixture
-async def export_id(gateway: GatewaySite, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An export with one object in S3."""
+async def stored_export(gateway: GatewaySite, s3_url: str) -> str:
+    """Returns an export with one object in S3."""
     key = "gio/dt=2026-11-30/用户 a+b.csv"
     with s3_client(s3_url) as s3:
         bucket = new_bucket(s3)
         s3.put_object(Bucket=bucket, Key=key, Body=CONTENT, ContentType="text/html")
     place = {"uri": f"s3://{bucket}/{key}", "bucket": bucket, "key": key, "file_name": NAME}
-    monkeypatch.setattr(redis_site, "STORED", STORED.model_copy(update=place))
-    return await gateway.site.ended(error=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis_site, "STORED", STORED.model_copy(update=place))
+        return await gateway.site.ended(error=None)
+
+
+@pytest.fixture
+async def export_id(gateway: GatewaySite, s3_url: str) -> str:
+    """An export with one object in S3."""
+    return await stored_export(gateway, s3_url)
 
 
 async def downloaded(gateway: GatewaySite, url: str) -> bytes:
-    async with gateway.client.get(url) as response:
+    async with gateway.client.get(URL(url, encoded=True)) as response:
         assert response.status == 200, await response.text()
         assert response.headers["Content-Disposition"].startswith("attachment; filename*=UTF-8''%E7%94%A8")
         return await response.read()
@@ -137,6 +148,46 @@ async def test_without_the_setting_there_is_no_link(arq_redis: ArqRedis, redis_u
         assert form.status == 404
         acts = (await gateway.call("GET", "/v1/activity", **by("admin"))).json["entries"]
         assert "object_link" not in [act["action"] for act in acts]
+
+
+async def test_store_that_checks_signatures_accepts_the_link_only_as_it_is(
+    arq_redis: ArqRedis, redis_url: str, namespace: str, rclone_url: str
+) -> None:
+    link, options = link_call(config(rclone_url), Redactor()), replace(OPTIONS, presign=True)
+    async with open_gateway(arq_redis, redis_url, namespace, options, link=link) as gateway:
+        export_id = await stored_export(gateway, rclone_url)
+        url = (await gateway.call("POST", f"/v1/exports/{export_id}/objects/1/link")).json["url"]
+        assert await downloaded(gateway, url) == CONTENT
+        longer = url.replace("X-Amz-Expires=60", "X-Amz-Expires=600")
+        async with gateway.client.get(URL(longer, encoded=True)) as refused:
+            assert refused.status == 403
+
+
+def saved(folder: Path) -> list[bytes]:
+    """Returns the content of the files that the browser has saved."""
+    return [file.read_bytes() for file in folder.glob("*.csv")]
+
+
+async def test_browser_downloads_the_file(
+    arq_redis: ArqRedis, redis_url: str, namespace: str, s3_url: str, driver: Chrome, tmp_path: Path
+) -> None:
+    link, options = link_call(config(s3_url), Redactor()), replace(OPTIONS, presign=True)
+    async with open_gateway(arq_redis, redis_url, namespace, options, link=link) as gateway:
+        export_id = await stored_export(gateway, s3_url)
+
+        def look() -> None:
+            driver.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+            driver.get(f"{gateway.url}/console/exports/{export_id}?lang=en")
+            browser.resize(driver, browser.PHONE)
+            assert browser.parts_beyond_the_window(driver) == []
+            browser.resize(driver, browser.DESKTOP)
+            driver.find_element(By.XPATH, "//button[text()='Download link']").click()
+            driver.find_element(By.LINK_TEXT, "Download")
+            assert browser.parts_beyond_the_window(driver) == []
+            driver.find_element(By.LINK_TEXT, "Download").click()
+            WebDriverWait(driver, 20).until(lambda _: saved(tmp_path) == [CONTENT])
+
+        await asyncio.to_thread(look)
 
 
 async def test_gateway_without_boto3_names_the_extra(arq_redis: ArqRedis, redis_url: str, namespace: str) -> None:
