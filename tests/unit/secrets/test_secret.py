@@ -98,7 +98,10 @@ async def test_read_that_hangs_delays_a_refused_call_for_a_limited_time(
     mounted.path.unlink()
     os.mkfifo(mounted.path)
     assert [await secret.reread(), await secret.reread()] == ["token-1", "token-1"]
-    await asyncio.to_thread(mounted.path.write_text, "token-2")
+    pipe = mounted.path.rename(tmp_path / "pipe")
+    mounted.exchange("token-2")
+    # Releases the thread that waits for a writer. It never blocks, also if there is none.
+    os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
     assert await secret.reread() in {"token-1", "token-2"}
 
 

@@ -10,7 +10,7 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 
 from support import browser
-from support.console_browser import click, drive, shown
+from support.console_browser import click, drive, shown, waiting
 from support.gateway_site import OPTIONS, GatewaySite, open_gateway
 
 NAME = "分群用户 " * 60 + "\u202e<script>alert(1)</script>"
@@ -28,7 +28,13 @@ async def console(arq_redis: ArqRedis, redis_url: str, namespace: str) -> AsyncI
 
 
 def enter(driver: Chrome, field: str, *texts: str) -> None:
-    driver.find_element(By.ID, f"field-{field}").send_keys(*texts)
+    """Types into a field, also of a page that is loaded again in between."""
+
+    def entered(page: Chrome) -> bool:
+        page.find_element(By.ID, f"field-{field}").send_keys(*texts)
+        return True
+
+    waiting(driver).until(entered)
 
 
 def press(driver: Chrome, button: str) -> None:
