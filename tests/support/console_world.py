@@ -70,6 +70,7 @@ class World:
             "dead": self.entry,
             "events": self.event_id,
             "bulk": self.bulk_id,
+            "objects": "1",
         }
         path = re.sub(r"(\w+)/\{\}", lambda found: f"{found[1]}/{values[found[1]]}", row)
         return path + next((query for end, query in QUERIES.items() if path.endswith(end)), "")

@@ -13,7 +13,7 @@ from yarl import URL
 
 from export_producers.client import ExportQueue
 from export_producers.gateway.context import CatalogCall
-from export_producers.gateway.installation import Installation, TriggersCall
+from export_producers.gateway.installation import Installation, LinkCall, TriggersCall
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.server import listening
 from export_worker.contract.dry_run import PreviewCall
@@ -100,9 +100,10 @@ async def open_gateway(
     preview: PreviewCall | None = None,
     connections: Sequence[str] | Mapping[str, str] = ("gio",),
     triggers: TriggersCall | None = None,
+    link: LinkCall | None = None,
 ) -> AsyncIterator[GatewaySite]:
     """Runs a gateway while the block runs. Connections without a platform are of GrowingIO."""
-    now_s, installation = [0.0], Installation(triggers=triggers)
+    now_s, installation = [0.0], Installation(triggers=triggers, link=link)
     async with (
         ExportQueue(redis_url, namespace=namespace, connections=_with_platforms(connections)) as queue,
         listening(options, queue, catalog, lambda: now_s[0], preview=preview, installation=installation) as url,

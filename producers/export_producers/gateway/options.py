@@ -31,6 +31,7 @@ class GatewayOptions:
         api_keys: The bearer keys without a name, in clear. Without keys and proxy, every caller is accepted.
         console: Whether to serve the console. None: only with named keys, with a proxy, or without any key, when only
             this machine can reach the gateway.
+        presign: Whether operators may download objects by links.
         requests_per_second: Sustained rate of one key in this process.
         burst: Requests that one key may send at once.
         max_streams: Event streams that may be open at the same time.
@@ -50,6 +51,7 @@ class GatewayOptions:
     keys: tuple[NamedKey, ...] = ()
     proxy: ProxyOptions | None = None
     console: bool | None = None
+    presign: bool = False
     search_metadata: tuple[str, ...] = ()
 
     @property

@@ -17,6 +17,7 @@ FOR_PROGRAMS = {
     '<{}>; rel="next"',
     "{}-problem {}-about",
     "<!-- findings -->",
+    "attachment; filename*=UTF-8''{}",
     "not bold",
     "Accept-Language, Cookie",
     "application/cloudevents+json; charset=utf-8",

@@ -1,9 +1,10 @@
 """The section `gateway`: the HTTP API."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
 
 from export_worker.config.section import Section
 from export_worker.contract.wording import Pattern
@@ -63,6 +64,27 @@ class GatewayProxy(Section):
     A user without a role has no access. Required."""
 
 
+class GatewayConsole(Section):
+    """`[gateway.console]`: the web console. `console = true` and `console = false` are short for `enabled`."""
+
+    enabled: bool = True
+    """Whether the gateway serves the web console under `/console/`. Default: true."""
+    presign: bool = False
+    """Whether operators may make links that download a file of an export. Default: false.
+
+    Everyone who has such a link can begin the download for 60 seconds, without a key. The activity has a line for each
+    link. The gateway needs the extra `worker`, and credentials of S3 with `s3:GetObject`."""
+
+
+def _as_table(console: Any) -> Any:
+    return console if console is None or isinstance(console, GatewayConsole | Mapping) else {"enabled": console}
+
+
+Console = Annotated[
+    GatewayConsole | None, BeforeValidator(_as_table, json_schema_input_type=bool | GatewayConsole | None)
+]
+
+
 class GatewaySettings(Section):
     """The settings of `export-worker gateway`."""
 
@@ -78,8 +100,8 @@ class GatewaySettings(Section):
     """`[gateway.keys.NAME]`: bearer keys with a name, a role and connections. Default: none."""
     proxy: GatewayProxy | None = None
     """`[gateway.proxy]`: an authenticating proxy that names the users. Default: none."""
-    console: bool | None = None
-    """Whether the gateway serves the web console under `/console/`.
+    console: Console = None
+    """Whether the gateway serves the web console under `/console/`: `true`, `false` or `[gateway.console]`.
 
     Default: only with a key in `keys`, with a `proxy`, or without any key."""
     search_metadata: Annotated[tuple[MetadataName, ...], Field(max_length=20)] = ()
@@ -98,3 +120,8 @@ class GatewaySettings(Section):
     Default 15, above 0, at most 3600."""
     stop_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """Seconds for which a stopping gateway waits for running requests. Default 10, at least 0, at most 3600."""
+
+    @property
+    def allows_links(self) -> bool:
+        """Whether operators may make links to objects."""
+        return self.console is not None and self.console.presign

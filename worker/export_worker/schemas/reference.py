@@ -80,13 +80,20 @@ def _section(name: str, schema: Json, definitions: Json) -> Section:
     """Returns a section, with its subsections below it."""
     properties = _definition(schema, definitions)["properties"]
     below = {
-        inner: _section(f"{name}.{inner}{'' if '$ref' in found else '.NAME'}", section | found, definitions)
+        inner: _section(f"{name}.{inner}{'.NAME' if 'patternProperties' in found else ''}", section, definitions)
         for inner, found in properties.items()
-        for section in ([found] if "$ref" in found else found.get("patternProperties", {}).values())
-        if "$ref" in section
+        for section in _tables(found, definitions)
     }
-    plain = {inner: found for inner, found in properties.items() if inner not in below}
+    plain = {inner: found for inner, found in properties.items() if inner not in below or "anyOf" in found}
     return Section(f"`[{name}]`", _about(schema), list(_rows(plain)), list(below.values()))
+
+
+def _tables(setting: Json, definitions: Json) -> list[Json]:
+    """Returns the tables that a setting can be, with what is said about them. One that may also be a word has a row."""
+    if "anyOf" in setting:
+        return [part | _definition(part, definitions) for part in setting["anyOf"] if "$ref" in part]
+    parts = [setting] if "$ref" in setting else setting.get("patternProperties", {}).values()
+    return [part | setting for part in parts if "$ref" in part]
 
 
 def _named_section(name: str, schema: Json, definitions: Json) -> Section:

@@ -15,6 +15,7 @@ from export_worker.errors import ConfigError
 from export_worker.platforms.registry import complete_settings
 from export_worker.platforms.settings import ConnectionSettings
 from export_worker.wiring.catalog import list_resource
+from export_worker.wiring.links import link_call
 from export_worker.wiring.shown_settings import shown_settings
 from export_worker.wiring.trigger_templates import read_triggers
 
@@ -34,7 +35,8 @@ def gateway_options(config: Config) -> GatewayOptions:
         trusted=settings.proxy.trusted,
         roles={group: Role(role) for group, role in settings.proxy.roles.items()},
     )
-    return GatewayOptions(**(vars(settings) | {"api_keys": unnamed, "keys": named, "proxy": proxy}))
+    console = {"console": settings.console and settings.console.enabled, "presign": settings.allows_links}
+    return GatewayOptions(**(vars(settings) | console | {"api_keys": unnamed, "keys": named, "proxy": proxy}))
 
 
 def _named_key(name: str, key: GatewayKey) -> NamedKey:
@@ -53,7 +55,8 @@ def installation_of(config: Config, redactor: Redactor, doctor: DoctorCall) -> I
         for name, each in config.connections.items()
     }
     settings = partial(shown_settings, config, redactor)
-    return Installation(connections, read_triggers, settings, doctor if _calls_platforms() else None)
+    link = link_call(config, redactor) if config.gateway.allows_links else None
+    return Installation(connections, read_triggers, settings, doctor if _calls_platforms() else None, link)
 
 
 def _requests_per_second(name: str, settings: ConnectionSettings) -> float:

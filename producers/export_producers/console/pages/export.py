@@ -21,6 +21,7 @@ from export_producers.events.deliveries import read_deliveries
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
 from export_producers.gateway.handlers.exports import STARTS
+from export_producers.gateway.handlers.links import make_link
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.reads.changes import Change
 from export_worker.contract.status import Status
@@ -95,6 +96,7 @@ async def show_one(request: web.Request) -> web.Response:
         live_url=f"/console/live/exports/{export_id}",
         objects=[(each, copy_command(each.uri)) for each in status.objects[:OBJECTS_MAX]],
         timeline_lines=json_lines(shown["entries"][-ENTRIES_MAX:]),
+        has_links=request.app[CONTEXT].options.presign,
         event_ids=list(dict.fromkeys(each.delivery.event_id for each in shown["deliveries"])),
         asked=asked_for(status),
         request_lines=json_lines(status.request or {}),
@@ -123,9 +125,20 @@ async def retry(request: web.Request) -> web.Response:
     return see_other(f"{PATH}/{export_id}?done=retried")
 
 
+async def link(request: web.Request) -> web.Response:
+    """Shows a link to an object.
+
+    A page with the link, and no redirect to it: the policy of the console forbids forms that lead to other sites.
+    """
+    query(request, *CHOICES)
+    export_id = request.match_info["export_id"]
+    return page(request, "link", title="link.title", export_id=export_id, link=await make_link(request))
+
+
 ROUTES = [
     web.get(EXPORT, show_one),
     web.get(f"/live{EXPORT}", live_one, allow_head=False),
     web.post(f"{EXPORT}/cancel", cancel),
     web.post(f"{EXPORT}/retry", retry),
+    web.post(f"{EXPORT}/objects/{{number}}/link", link),
 ]

@@ -20,6 +20,7 @@ from export_producers.gateway.documents.act_schemas import (
     DeliveringGivenUp,
     DeliverOrder,
     Events,
+    ObjectLink,
     PauseOrder,
 )
 from export_worker.contract.status import Accepted
@@ -40,6 +41,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     DeliveringGivenUp,
     SinkTest,
     DeadLetters,
+    ObjectLink,
 )
 """The models of answers."""
 TAGS = {
@@ -296,6 +298,20 @@ ACTS = (
         answers={204: ("The dead letter is removed.", None)},
         problems=(404,),
         segments=_TRIGGER | {"entry": "The `entry` of the dead letter."},
+    ),
+    Act(
+        path="/v1/exports/{export_id}/objects/{number}/link",
+        name="link",
+        tag="exports",
+        about="Make a link to an object.",
+        description="Everyone who has the link can download the object for a minute. The call needs the setting "
+        "`gateway.console.presign`; without it, the answer is 404 with the code `links_off`.",
+        answers={200: ("The link.", ObjectLink)},
+        problems=(404, 501),
+        segments={
+            "export_id": "The id of the export.",
+            "number": "The place of the object in `objects` of the status. The first one has the number 1.",
+        },
     ),
 )
 """Every operation."""

@@ -125,6 +125,17 @@ class DeliveringGivenUp(_Answer):
     """Whether more than 1,000 were given up for one sink. Then another call delivers the next ones."""
 
 
+class ObjectLink(_Answer):
+    """A link with which everyone who has it can download one object for a minute."""
+
+    url: str
+    """The link. It is a secret while it is valid, and is kept nowhere."""
+    file_name: str
+    """The name under which a browser saves the file."""
+    valid_s: Count
+    """Seconds for which the link is valid. A download that has begun may take longer."""
+
+
 class DeadLetters(_Answer):
     """A page of dead letters, the newest first."""
 
