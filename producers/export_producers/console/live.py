@@ -39,11 +39,11 @@ from export_worker.redis.cancellation import cancel_and_wait
 
 INTERVAL_S = 1.0
 """Time between two reads of a whole page."""
-CHANGES_INTERVAL_S = 0.5
+CHANGES_INTERVAL_S = 0.6
 """Time between two events with changes. With the wait of the feed, a tab is less than a second behind."""
 AWAY_AFTER_S = 4.0
 """A Redis that has not answered for this time is away, though its connections are open."""
-ALIVE_S = 2.0
+ALIVE_S = 2.5
 """A tab without events receives a sign of life after this time. Its script expects one every six seconds."""
 STREAM_MAX_S = 600.0
 """A stream ends after this time. The browser opens another one, and so the login of its visitor is checked again."""
