@@ -21,6 +21,8 @@ DESKTOP = (1280, 900)
 PHONE = (390, 844)
 """The width and the height of a usual phone, in CSS pixels."""
 
+SHELL = Path("/usr/lib/chromium/chromium-headless-shell")
+"""Debian's browser without windows. The script in /usr/bin that starts it would end without it."""
 LOADING_S = 10.0
 """How long an element may be missing, while its page loads."""
 
@@ -32,7 +34,7 @@ def has_browser() -> bool:
 
 def _binary() -> str | None:
     """Returns the path of the browser. The one without windows of its own needs half of the processor."""
-    return shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    return str(SHELL) if SHELL.exists() else shutil.which("chromium")
 
 
 @contextmanager
