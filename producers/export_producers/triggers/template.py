@@ -6,29 +6,27 @@ converted to text. Inside an expression, braces and quotes have the meaning that
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
+from export_worker.contract.braces import EVALUATION_ERRORS, parts_of
 from export_worker.errors import ConfigError
-
-QUOTES = "'\"`"
-"""The characters that quote a part of a JMESPath expression. Braces inside quotes do not end the expression."""
 
 
 class TemplateError(Exception):
     """The event lacks a value that the template needs. The text names the expression."""
 
 
-def _reason(error: JMESPathError) -> str:
+def _reason(error: Exception) -> str:
     """Returns what is wrong, without the value of the event: an event may have data of people."""
     if isinstance(error, JMESPathTypeError):
         expected = ", ".join(error.expected_types)
         return f"{error.function_name}() expects {expected}, and the value is of the type {error.actual_type}"
-    return str(error)
+    return str(error) if isinstance(error, JMESPathError) else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class _Expression:
     def value(self, event: Mapping[str, Any]) -> Any:
         try:
             return self.compiled.search(event)
-        except JMESPathError as error:
+        except EVALUATION_ERRORS as error:
             raise TemplateError(f"{{{self.source}}} cannot be evaluated: {_reason(error)}") from None
 
     def text(self, event: Mapping[str, Any]) -> str:
@@ -94,7 +92,7 @@ class Template:
 def _compile(setting: str, node: Any) -> _Node:
     if isinstance(node, str):
         try:
-            parts = tuple(_parts(node))
+            parts = tuple(parts_of(node, _expression))
         except ValueError as error:
             raise ConfigError(f"{setting}: {error}") from None
         return node if all(isinstance(part, str) for part in parts) else _Text(parts)
@@ -103,46 +101,6 @@ def _compile(setting: str, node: Any) -> _Node:
     if isinstance(node, list | tuple):
         return [_compile(f"{setting}.{index}", item) for index, item in enumerate(node)]
     return node
-
-
-def _parts(text: str) -> Iterator[str | _Expression]:
-    """Splits a string into plain text and expressions.
-
-    Raises:
-        ValueError: A brace is unmatched, or an expression is not valid JMESPath.
-    """
-    position = 0
-    while position < len(text):
-        begin = text.find("{", position)
-        plain = text[position:] if begin < 0 else text[position:begin]
-        if "}" in plain:
-            raise ValueError("a closing brace has no opening brace")
-        if plain:
-            yield plain
-        if begin < 0:
-            return
-        position = _end(text, begin)
-        yield _expression(text[begin + 1 : position - 1])
-
-
-def _end(text: str, begin: int) -> int:
-    """Returns the position behind the closing brace that matches the opening brace at `begin`."""
-    depth, quote, position = 0, "", begin
-    while position < len(text):
-        character = text[position]
-        if quote:
-            if character == "\\":
-                position += 1
-            elif character == quote:
-                quote = ""
-        elif character in QUOTES:
-            quote = character
-        else:
-            depth += {"{": 1, "}": -1}.get(character, 0)
-            if depth == 0:
-                return position + 1
-        position += 1
-    raise ValueError("an opening brace has no closing brace")
 
 
 def _expression(source: str) -> _Expression:

@@ -13,22 +13,17 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from export_worker.contract.braces import EVALUATION_ERRORS, parts_of
 from export_worker.contract.names import did_you_mean
 
 EXPRESSION_MAX_CHARS = 1024
 """A template or an expression that is longer is no template but a program."""
-_QUOTES = "'\"`"
-"""The characters that quote a part of an expression. Braces within quotes do not end the expression."""
 _SCOPED = frozenset(
     {"filter_projection", "flatten", "index_expression", "pipe", "projection", "subexpression", "value_projection"}
 )
 """Parts of an expression of which only the first child starts at the root; the others start at what that finds."""
 _GROUPS = frozenset({"keep", "options"})
 """Names that stand for a group of values. A name in a group is checked, too."""
-
-
-_EVALUATION_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What jmespath raises beside its own errors, which are ValueErrors: `a < 3` of a text is a TypeError."""
 
 
 class TemplateError(ValueError):
@@ -66,7 +61,7 @@ class Expression:
         """
         try:
             return self._compiled.search(document)
-        except _EVALUATION_ERRORS as error:
+        except EVALUATION_ERRORS as error:
             # The text of the error may quote a value of the platform, which may be data of people.
             reason = type(error).__name__
             if isinstance(error, _jmespath().exceptions.JMESPathTypeError):
@@ -93,7 +88,7 @@ class Template:
     """
 
     def __init__(self, text: str) -> None:
-        self._parts = tuple(_parts(text, expression))
+        self._parts = tuple(parts_of(text, expression))
 
     @property
     def names(self) -> frozenset[str]:
@@ -195,7 +190,7 @@ def checked_template(text: str) -> str:
     if has_jmespath():
         template(text)
     else:
-        list(_parts(text, str))
+        list(parts_of(text, str))
     return text
 
 
@@ -233,42 +228,6 @@ def _filled(part: Expression, document: Mapping[str, Any]) -> str:
         found = "nothing" if value is None else f"a {type(value).__name__}"
         raise TemplateError(f"{{{part.source}}} finds {found}, but text is needed here")
     return text
-
-
-def _parts(text: str, compiled: Callable[[str], Any]) -> Iterator[Any]:
-    """Splits a text into plain texts and expressions. Raises ValueError for an unmatched brace."""
-    position = 0
-    while position < len(text):
-        begin = text.find("{", position)
-        plain = text[position:] if begin < 0 else text[position:begin]
-        if "}" in plain:
-            raise ValueError("a closing brace has no opening brace")
-        if plain:
-            yield plain
-        if begin < 0:
-            return
-        position = _end(text, begin)
-        yield compiled(text[begin + 1 : position - 1])
-
-
-def _end(text: str, begin: int) -> int:
-    """Returns the position behind the closing brace that matches the opening brace at `begin`."""
-    depth, quote, position = 0, "", begin
-    while position < len(text):
-        character = text[position]
-        if quote:
-            if character == "\\":
-                position += 1
-            elif character == quote:
-                quote = ""
-        elif character in _QUOTES:
-            quote = character
-        else:
-            depth += {"{": 1, "}": -1}.get(character, 0)
-            if depth == 0:
-                return position + 1
-        position += 1
-    raise ValueError("an opening brace has no closing brace")
 
 
 def _wrong_parts(node: Mapping[str, Any], functions: Mapping[str, Any]) -> Iterator[str]:

@@ -60,7 +60,9 @@ def test_field_whose_expression_finds_nothing_is_left_out() -> None:
     assert template.render(EVENT) == {"c": None, "d": {}}
 
 
-@pytest.mark.parametrize("text", ["a{data.missing}", "a{data.names}", "a{data}", "{abs(data.segment)}"])
+@pytest.mark.parametrize(
+    "text", ["a{data.missing}", "a{data.names}", "a{data}", "{abs(data.segment)}", "{data.segment < `3`}"]
+)
 def test_value_that_cannot_become_text_is_refused_with_the_expression(text: str) -> None:
     with pytest.raises(TemplateError, match=r"\{(data|abs)"):
         rendered(text)
