@@ -265,8 +265,10 @@ class QueueSite:
         Redis may sort a hash differently after a read. Keys that expire within seconds are left out: such a key, of a
         rate limit, can expire between two calls.
         """
-        names = sorted([key async for key in self.redis.scan_iter(f"*{self.keys.prefix}*", count=1000)])
-        return {name.decode(): await self._value(name) for name in names if await self._is_lasting(name)}
+        return {name.decode(): await self._value(name) for name in await self._names() if await self._is_lasting(name)}
+
+    async def _names(self) -> list[bytes]:
+        return sorted([key async for key in self.redis.scan_iter(f"*{self.keys.prefix}*", count=1000)])
 
     async def _is_lasting(self, name: bytes) -> bool:
         left_ms: int = await self.redis.pttl(name)
@@ -280,7 +282,7 @@ class QueueSite:
 
     async def left(self) -> set[str]:
         """Returns the names of all keys of the namespace, without the namespace."""
-        return {name.partition(self.keys.prefix)[2] for name in await self.everything()}
+        return {name.decode().partition(self.keys.prefix)[2] for name in await self._names()}
 
 
 @asynccontextmanager
