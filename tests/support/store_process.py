@@ -20,7 +20,7 @@ START_TIMEOUT_S = 120.0
 STARTS_MAX = 3
 """A store ends at once if another process has taken one of its ports."""
 MEMORY_MIN_BYTES = 2 << 30
-"""What all stores of a run of the tests hold at once, and much to spare. A container often has 64 MiB of such memory."""
+"""More than all stores of a run hold at once. A container often has 64 MiB of such memory."""
 _LOG = "store.log"
 _MEMORY = Path("/dev/shm")
 _TESTS = Path(__file__).parents[1]
