@@ -6,7 +6,6 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.choices import RESOURCES
-from export_producers.facts import with_eta
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import (
     CONTEXT,
@@ -145,9 +144,9 @@ async def list_exports(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Returns the status of an export."""
     query(request)
-    queue = request.app[CONTEXT].queue
-    found = await with_eta(queue.storage, await queue.status(request.match_info["export_id"]))
-    return json_response(found, headers=retry_after(found, request.app[CONTEXT].now))
+    context = request.app[CONTEXT]
+    found = await context.with_eta(await context.queue.status(request.match_info["export_id"]))
+    return json_response(found, headers=retry_after(found, context.now))
 
 
 async def cancel(request: web.Request) -> web.Response:
