@@ -21,6 +21,9 @@ HEADER_LINES = 12
 BODY_MAX_BYTES = 64 << 20
 """A body that unpacks to more is refused. A state of 10,000 files has some 10 MB."""
 
+TIMELINE_MAX = 200
+"""Transitions kept of one export: 20 KiB at most, and many more than a healthy export has."""
+
 _PLAIN, _DICTIONARY = b"0", b"1"
 """The first byte of a body: it is not compressed, or it is compressed with the dictionary of this number."""
 _WINDOW_BITS = -13
@@ -113,6 +116,11 @@ def unpack(export_id: str, value: bytes) -> Past:
         raise UnreadablePastError("the packed record is incomplete")
     state, trace, status, *timeline = parts
     return Past(header, state, trace, tuple(timeline), status)
+
+
+def is_packed(value: bytes) -> bool:
+    """Returns whether a value is a packed record. JSON, as earlier versions store it, is none."""
+    return value.startswith(LAYOUT + b"\n")
 
 
 def read_header(value: bytes) -> PastHeader:

@@ -1,13 +1,15 @@
 """The documents of an ended export, built from its packed record: its status and its completion event. Pure."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from export_worker.contract.event import Event
-from export_worker.contract.past import Past, UnreadablePastError
+from export_worker.contract.model import epoch_ms
+from export_worker.contract.past import Past, UnreadablePastError, is_packed, unpack
 from export_worker.contract.phase import Phase
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
@@ -42,6 +44,41 @@ def event_of_past(past: Past, namespace: str) -> Event:
             "data": status,
         }
     )
+
+
+def stored_event(stored: bytes, event_id: str, namespace: str) -> Event:
+    """Returns an event as it is stored: as a packed record, or as JSON by an earlier version.
+
+    Raises:
+        ValueError: What is stored is damaged.
+    """
+    if not is_packed(stored):
+        return Event.model_validate_json(stored)
+    return event_of_past(unpack(event_id.partition(".")[0], stored), namespace)
+
+
+def record_fields(past: Past) -> dict[str, bytes]:
+    """Returns the fields that the hash of an ended export has: what a retry writes, without its status and phase.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    export, header = _document(past.state), past.header
+    going_ms = epoch_ms(datetime.fromisoformat(export["set_going_at"]))
+    fields = {
+        "state": past.state,
+        "request": to_json(export["request"]),
+        "trace": past.trace,
+        "connection": header.connection.encode(),
+        "kind": header.kind.encode(),
+        "requested_by": header.requested_by.encode(),
+        "version": b"0",
+        "saved": header.saved.encode(),
+        "step": b"%d" % header.step,
+        "going": b"%d" % going_ms,
+        "number": b"%d" % header.number if header.number else b"",
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def request_of_past(past: Past) -> dict[str, Any]:

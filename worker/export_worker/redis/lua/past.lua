@@ -24,6 +24,17 @@ local function read_past(prefix, id)
   return past_header(value), value
 end
 
+-- Returns the stored event of an export: a packed record, or the JSON text of an earlier version; false or nil if it is
+-- not kept. The last end of an export is its record. Those before the last retry are kept as `event:ID.GENERATION`.
+local function read_event(prefix, event_id)
+  local id, generation = string.match(event_id, '^(.*)%.(%d+)$')
+  local header, value = read_past(prefix, id or '')
+  if header and header.generation == generation then
+    return value
+  end
+  return redis.call('GET', prefix .. 'event:' .. event_id)
+end
+
 -- Returns the phase of an export; false or nil if there is no such export.
 local function phase_of_export(prefix, id)
   return redis.call('HGET', prefix .. 'export:' .. id, 'phase') or (read_past(prefix, id) or {}).phase
