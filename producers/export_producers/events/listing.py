@@ -12,6 +12,7 @@ from export_producers.events.given_up import index_given_up
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.redis.records import read_fields
 
 State = Literal["pending", "given_up", "delivered"]
 STATES: tuple[State, ...] = ("pending", "given_up", "delivered")
@@ -201,14 +202,13 @@ async def visible(storage: Storage, allowed: frozenset[str] | None, found: Seque
     """
     if allowed is None or not found:
         return found
-    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
-        for each in found:
-            pipe.hget(storage.keys.export(export_of(each.event_id)), "connection")
-        connections = await pipe.execute()
+    async with storage.calls():
+        export_ids = [export_of(each.event_id) for each in found]
+        records = await read_fields(storage.client, storage.keys, export_ids, ["connection"])
     return [
         each
-        for each, connection in zip(found, connections, strict=True)
-        if each.event_id.startswith(TEST_PREFIX) or (connection or b"").decode() in allowed
+        for each, record in zip(found, records, strict=True)
+        if each.event_id.startswith(TEST_PREFIX) or record.get("connection", b"").decode() in allowed
     ]
 
 

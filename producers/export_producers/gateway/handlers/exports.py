@@ -20,12 +20,12 @@ from export_producers.gateway.context import (
     query,
     retry_after,
 )
-from export_producers.gateway.documents.openapi import KEY_MAX_CHARS
 from export_producers.gateway.documents.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.handlers.connections import check_known
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.identities import KEY_MAX_CHARS
 from export_producers.records import Start, wrong_connection
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
