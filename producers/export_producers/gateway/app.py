@@ -152,8 +152,8 @@ async def readyz(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     if context.stopping.is_set():
         raise ProblemError(503, "stopping", "the gateway is stopping", headers={"Retry-After": "1"})
-    await context.queue.check()
-    return json_response(Health())
+    checked = await context.queue.check()
+    return json_response(Health(missing_queues=list(checked.missing)))
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -161,11 +161,9 @@ async def metrics(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(REDIS_CHECK_TIMEOUT_S):
-            await context.queue.check()
+            redis_up = not (await context.queue.check()).missing
     except (ServiceUnreachableError, TimeoutError):
         redis_up = False
-    else:
-        redis_up = True
     return await context.metrics.response(redis_up=redis_up)
 
 

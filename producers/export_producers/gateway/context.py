@@ -22,6 +22,8 @@ from export_producers.gateway.installation import Installation
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.queues.feeds import ChangesOfQueues
+from export_producers.queues.queues import ExportQueues
 from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview, WorkerState
@@ -68,14 +70,14 @@ class GatewayContext:
         stopping: Set when the gateway stops. Event streams then end.
     """
 
-    queue: ExportQueue
+    queue: ExportQueues
     callers: Callers
     rate_limit: RateLimit
     wrong_keys: WrongKeys
     overview: SharedRead[Overview]
     workers: SharedRead[list[WorkerState]]
     failures: SharedReads[Failures]
-    changes: ChangeFeed
+    changes: ChangeFeed | ChangesOfQueues
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None
@@ -94,16 +96,16 @@ class GatewayContext:
 
         The overview, which all pages show, sets this clock once a minute.
         """
-        return self.queue.storage.clock.time()
+        return self.queue.now
 
-    async def with_eta(self, status: Status) -> Status:
+    async def with_eta(self, queue: ExportQueue, status: Status) -> Status:
         """Returns a status with the usual durations of its kind, which may be some seconds old once they are known.
 
         Raises:
             ServiceUnreachableError: Redis cannot be reached or refuses a command.
         """
-        read = partial(read_eta, self.queue.storage, status.connection, status.kind)
-        key = status.connection, status.kind
+        read = partial(read_eta, queue.storage, status.connection, status.kind)
+        key = queue.storage.url, queue.storage.keys.namespace, status.connection, status.kind
         eta = await self.etas.get(key, read)
         if eta is None:
             self.etas.forget(key)

@@ -38,7 +38,8 @@ def gateway_options(config: Config) -> GatewayOptions:
         roles={group: Role(role) for group, role in settings.proxy.roles.items()},
     )
     console = {"console": settings.console and settings.console.enabled, "presign": settings.allows_links}
-    return GatewayOptions(**(vars(settings) | console | {"api_keys": unnamed, "keys": named, "proxy": proxy}))
+    given = {name: value for name, value in vars(settings).items() if name != "queues"}
+    return GatewayOptions(**(given | console | {"api_keys": unnamed, "keys": named, "proxy": proxy}))
 
 
 def _named_key(name: str, key: GatewayKey) -> NamedKey:
