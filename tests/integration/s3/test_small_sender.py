@@ -170,8 +170,10 @@ BROKEN = {
     "no ETag": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "does not come from S3"),
     "redirect": (b"HTTP/1.1 301 Moved\r\nLocation: https://x\r\nContent-Length: 0\r\n\r\n", "HTTP 301"),
     "chunked error": (
-        (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"10\r\n<Error><Code>Abc\r\n11\r\n</Code></Error>  \r\n0\r\n\r\n"),
+        (
+            b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"10\r\n<Error><Code>Abc\r\n11\r\n</Code></Error>  \r\n0\r\n\r\n"
+        ),
         "Abc, HTTP 403",
     ),
 }
