@@ -28,6 +28,7 @@ from export_worker.telemetry.health import Health
 from export_worker.telemetry.instrumentation import CompositeInstrument, Instrument
 from export_worker.telemetry.metrics import Metrics
 from export_worker.telemetry.queue_stats import QueueStats
+from export_worker.wiring.archive import build_archiver
 from export_worker.wiring.aws import mask_aws_credentials
 from export_worker.wiring.connections import build_connections, build_rate_limits, connection_limits, fallback_policy
 from export_worker.wiring.redis import open_probe_redis
@@ -85,6 +86,7 @@ async def open_runtime(
         sweepers = Sweepers(
             Sweeper(redis, base.keys, base.owner, base.timings),
             build_upload_sweeper(config, redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
+            build_archiver(config, redis, base.keys, owner=base.owner, storage=storage),
         )
         dispatcher = await _build_dispatcher(base, stack)
         health = await _open_health(base, metrics, stack)

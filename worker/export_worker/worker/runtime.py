@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 import structlog
 from redis.exceptions import RedisError
@@ -27,11 +29,20 @@ from export_worker.worker.upload_sweeper import UploadSweeper
 
 REDIS_RETRY_S = 1.0
 """Between attempts while Redis is unreachable."""
+ARCHIVE_S = 60.0
+"""Between attempts to archive. An hour is archived by the first worker that finds it due."""
 UPLOAD_SWEEP_S = 300.0
 """Between attempts to sweep uploads that are left in S3. One attempt in an hour, of any worker, does it."""
 
 
 _log = structlog.get_logger(__name__)
+
+
+class Archive(Protocol):
+    """Archives the hours that are over."""
+
+    async def run(self, now: datetime) -> object:
+        """Archives what is due, unless another worker does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +52,12 @@ class Sweepers:
     Args:
         records: Restores queue entries that were lost, and forgets expired exports.
         uploads: Aborts multipart uploads that are left in S3; None if that is switched off.
+        archive: Archives ended exports; None if that is switched off.
     """
 
     records: Sweeper
     uploads: UploadSweeper | None
+    archive: Archive | None = None
 
 
 class Runtime:
@@ -125,6 +138,8 @@ class Runtime:
             loops.append(self._runner.gates.run())
         if self._sweepers.uploads and "transfer" in roles:
             loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.uploads)))
+        if self._sweepers.archive and "transfer" in roles:
+            loops.append(_persistent(partial(self._archive, self._sweepers.archive)))
         if burst:
             burst_mode = Burst(self._queue, self._dispatcher, self._runner.gates)
             loops.append(_persistent(partial(burst_mode.stop_when_done, stop)))
@@ -163,6 +178,11 @@ class Runtime:
         for export_id in await self._sweepers.records.sweep(self._queue.clock()):
             _log.warning("export.revived", export_id=export_id)
         await asyncio.sleep(self._config.worker.sweep_s)
+
+    async def _archive(self, archive: Archive) -> None:
+        await self._runner.gates.until_usable()
+        await archive.run(self._queue.clock())
+        await asyncio.sleep(ARCHIVE_S)
 
     async def _sweep_uploads(self, uploads: UploadSweeper) -> None:
         # A worker that can use no store would take the turn of a worker that can.
