@@ -117,6 +117,7 @@ def workers() -> Iterator[Workers]:
         made = Workers([], executor)
         for number in range(2):
             client: Any = build_client(Endpoint("us-east-1", "http://s3.invalid"), 2)
+            client.small_sender = None  # the hook sees requests of botocore only
             client.meta.events.register("before-send.s3", partial(_answer, made, number))
             made.clients.append(client)
         yield made

@@ -25,7 +25,6 @@ from export_worker.worker.burst import Burst
 from export_worker.worker.claim_loop import ClaimLoop
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
-from export_worker.worker.upload_sweeper import UploadSweeper
 
 REDIS_RETRY_S = 1.0
 """Between attempts while Redis is unreachable."""
@@ -38,6 +37,13 @@ UPLOAD_SWEEP_S = 300.0
 _log = structlog.get_logger(__name__)
 
 
+class UploadSweeping(Protocol):
+    """Sweeps uploads: `UploadSweeper`, which imports boto3."""
+
+    async def sweep(self, now: datetime) -> object:
+        """See `UploadSweeper`."""
+
+
 class Archive(Protocol):
     """Archives the hours that are over."""
 
@@ -46,18 +52,29 @@ class Archive(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSweepers:
+    """What a worker with the role `transfer` does in S3 beside its steps.
+
+    Args:
+        uploads: Aborts multipart uploads that are left in S3; None if that is switched off.
+        archive: Archives ended exports; None without an archive.
+    """
+
+    uploads: UploadSweeping | None = None
+    archive: Archive | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sweepers:
-    """What cleans up after workers that have died.
+    """What is done at intervals, by one worker for all.
 
     Args:
         records: Restores queue entries that were lost, and forgets expired exports.
-        uploads: Aborts multipart uploads that are left in S3; None if that is switched off.
-        archive: Archives ended exports; None if that is switched off.
+        in_store: What is done in S3. Empty without the role `transfer`.
     """
 
     records: Sweeper
-    uploads: UploadSweeper | None
-    archive: Archive | None = None
+    in_store: StoreSweepers
 
 
 class Runtime:
@@ -136,10 +153,10 @@ class Runtime:
         ]
         if "transfer" in roles:
             loops.append(self._runner.gates.run())
-        if self._sweepers.uploads and "transfer" in roles:
-            loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.uploads)))
-        if self._sweepers.archive and "transfer" in roles:
-            loops.append(_persistent(partial(self._archive, self._sweepers.archive)))
+        if self._sweepers.in_store.uploads and "transfer" in roles:
+            loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.in_store.uploads)))
+        if self._sweepers.in_store.archive and "transfer" in roles:
+            loops.append(_persistent(partial(self._archive, self._sweepers.in_store.archive)))
         if burst:
             burst_mode = Burst(self._queue, self._dispatcher, self._runner.gates)
             loops.append(_persistent(partial(burst_mode.stop_when_done, stop)))
@@ -184,7 +201,7 @@ class Runtime:
         await archive.run(self._queue.clock())
         await asyncio.sleep(ARCHIVE_S)
 
-    async def _sweep_uploads(self, uploads: UploadSweeper) -> None:
+    async def _sweep_uploads(self, uploads: UploadSweeping) -> None:
         # A worker that can use no store would take the turn of a worker that can.
         await self._runner.gates.until_usable()
         await uploads.sweep(self._queue.clock())
