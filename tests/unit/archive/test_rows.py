@@ -81,5 +81,6 @@ def test_large_number_is_cut_to_that_of_parquet() -> None:
 
 
 def test_damaged_records_are_read_as_missing() -> None:
-    assert ended_export(None, []) is None
-    assert ended_export(b"{", []) is None
+    assert ended_export(ID, None, []) is None
+    assert ended_export(ID, b"{", []) is None
+    assert ended_export(ID, b"2\nsucceeded\n", []) is None
