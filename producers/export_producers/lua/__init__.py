@@ -10,4 +10,9 @@ from export_worker.redis.scripts import INDEXES
 
 def script(name: str) -> str:
     """Returns the source of one script, e.g. `enqueue`. It can use the indexes as the scripts of the worker do."""
-    return INDEXES + (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+    return INDEXES + own_script(name)
+
+
+def own_script(name: str) -> str:
+    """Returns the source of one script that uses no indexes."""
+    return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
