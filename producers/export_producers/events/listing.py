@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Literal, Self
 
-from export_producers.events.deliveries import Delivery, states_of
+from export_producers.events.deliveries import Delivery, states_of, time_of_event
 from export_producers.events.given_up import index_given_up
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
@@ -212,17 +212,17 @@ async def _described(storage: Storage, types: Mapping[str, str], chosen: Sequenc
     states = await states_of(storage, [(each.event_id, each.sink) for each in chosen])
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         for each in chosen:
-            pipe.zscore(storage.keys.events, each.event_id)
-        times = await pipe.execute()
+            pipe.get(storage.keys.event(each.event_id))
+        events = await pipe.execute()
     return [
         Delivery(
             event_id=each.event_id,
-            event_at=moment(at_ms or time_of_test_ms(each.event_id)),
+            event_at=time_of_event(event) or moment(time_of_test_ms(each.event_id)),
             sink=each.sink,
             type=types[each.sink],
             **state,
         )
-        for each, at_ms, state in zip(chosen, times, states, strict=True)
+        for each, event, state in zip(chosen, events, states, strict=True)
     ]
 
 

@@ -25,6 +25,10 @@ from export_worker.redis.lua import script
 
 INDEXES = script("indexes")
 """The Lua functions that read and write the indexes of exports. Scripts of workers and of producers begin with them."""
+ROWS = script("rows")
+"""The Lua functions that find exports in the indexes. Scripts that list exports have them after `INDEXES`."""
+TRANSFERS = script("indexes", "rows", "transfers")
+"""Returns the exports that are transferred. The console and the metrics of workers read them."""
 
 Call = tuple[Sequence[str], Mapping[str, object]]
 """The keys and the arguments of one run of a script."""
