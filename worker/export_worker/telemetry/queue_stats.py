@@ -7,7 +7,7 @@ of sorted sets, the progress of at most `TRANSFERS_MAX` exports, and the refusal
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -18,7 +18,6 @@ from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import CallKind, Keys, Role
 from export_worker.contract.status import Phase
 from export_worker.contract.worker_record import WorkerRecord
-from export_worker.redis.scripts import TRANSFERS, Script
 from export_worker.telemetry.slow_exports import RUNNING_MAX, running_exports, slow_exports
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -96,14 +95,22 @@ class QueueStats:
     Args:
         connections: Connections whose circuit breakers are read.
         sinks: Sinks whose outboxes are read.
+        progress: Returns the progress, as JSON, of at most so many exports that are transferred.
     """
 
-    def __init__(self, redis: ArqRedis, keys: Keys, connections: Sequence[str], sinks: Sequence[str]) -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        keys: Keys,
+        connections: Sequence[str],
+        sinks: Sequence[str],
+        progress: Callable[[int], Awaitable[list[str]]],
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._connections = tuple(connections)
         self._sinks = tuple(sinks)
-        self._transfers = Script(redis, TRANSFERS)
+        self._progress = progress
 
     async def read(self, now: datetime) -> QueueSnapshot:
         """Returns the statistics at this moment. Raises the errors of redis-py."""
@@ -120,7 +127,9 @@ class QueueStats:
         waiting = {"control": [due["control"]], "transfer": transfers}
         running = [found for name, each in platforms.items() for found in running_exports(name, each.slots, now_ms)]
         details = await self._details(next(answers), pending, now_ms)
-        left = await self._left_bytes() if exports[Phase.TRANSFERRING] else []
+        left = (
+            [_left_bytes(each) for each in await self._progress(TRANSFERS_MAX)] if exports[Phase.TRANSFERRING] else []
+        )
         return QueueSnapshot(
             due_now={role: sum(count for count, _ in waiting[role]) + details.running.get(role, 0) for role in ROLES},
             oldest_due_age_s={role: max(age_s for _, age_s in waiting[role]) for role in ROLES},
@@ -158,12 +167,6 @@ class QueueStats:
             pipe.hlen(keys.undelivered(sink))
             pipe.zrange(keys.outbox(sink), 0, EVENTS_MAX - 1)
         pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
-
-    async def _left_bytes(self) -> list[int]:
-        """Returns the bytes left of each transfer."""
-        arguments = {"prefix": self._keys.prefix, "limit": TRANSFERS_MAX}
-        answer = await self._transfers.document([self._keys.numbers], arguments)
-        return [_left_bytes(progress) for *_, progress in answer.get("transfers", ())]
 
     async def _details(self, workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int) -> _Details:
         """Reads running steps, live workers, and the oldest refusal of each sink."""
