@@ -29,6 +29,7 @@ from export_worker.errors import InvalidRequestError, ServiceUnreachableError
 from export_worker.redis.scripts import encode_arguments
 from export_worker.s3.client import S3Client
 from support.index_rows import FACETS_OF_ROW
+from support.past_records import record_of, timeline_of
 from support.redis_site import SINKS
 
 T = TypeVar("T")
@@ -233,18 +234,23 @@ class World:
             return False
         redis, keys = self._services.redis, self.keys
         pipe = redis.pipeline(transaction=False)
-        for name in redis.keys(keys.export("*")):
-            pipe.hmget(name, "phase", "retry")
+        names = redis.keys(keys.export("*")), redis.keys(keys.past("*"))
+        for export_id in {name.decode().rpartition(":")[2] for found in names for name in found}:
+            pipe.hmget(keys.export(export_id), "phase", "retry")
+            pipe.exists(keys.past(export_id))
         for name in self.sinks:
             pipe.zcard(keys.outbox(name))
         answers = pipe.execute()
-        records, outboxes = answers[: -len(self.sinks)], answers[-len(self.sinks) :]
-        return not any(outboxes) and all((phase or b"").decode() in ENDED and not retry for phase, retry in records)
+        records, outboxes = iter(answers[: -len(self.sinks)]), answers[-len(self.sinks) :]
+        return not any(outboxes) and all(
+            has_past or ((phase or b"").decode() in ENDED and not retry)
+            for (phase, retry), has_past in zip(records, records, strict=True)
+        )
 
     def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""
-        found = self._services.redis.hgetall(self.keys.export(export_id))
-        return {name.decode(): value.decode() for name, value in found.items()}
+        redis, keys = self._services.redis, self.keys
+        return record_of(export_id, redis.hgetall(keys.export(export_id)), redis.get(keys.past(export_id)))
 
     def facets(self, export_id: str) -> set[tuple[str, str]]:
         """Returns the facets and values that the indexes have of an export."""
@@ -260,8 +266,9 @@ class World:
 
     def timeline(self, export_id: str) -> list[bytes]:
         """Returns the timeline of an export, as JSON texts."""
-        entries: list[bytes] = self._services.redis.lrange(self.keys.timeline(export_id), 0, -1)
-        return entries
+        redis, keys = self._services.redis, self.keys
+        entries = redis.lrange(keys.timeline(export_id), 0, -1)
+        return timeline_of(export_id, entries, redis.get(keys.past(export_id)))
 
     def leftovers(self, export_id: str) -> set[str]:
         """Returns the keys of open work that still contain an export."""

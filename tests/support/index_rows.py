@@ -8,6 +8,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.redis.lua import script
 from export_worker.redis.scripts import Script
+from support.earlier_records import store_as_earlier
 from support.redis_site import QueueSite
 
 _ADD = """
@@ -113,6 +114,8 @@ async def places(redis: Any, keys: Keys) -> dict[str, int]:
 async def write_as_version_0_2(site: QueueSite) -> None:
     """Moves all exports from the indexes of this version to those that version 0.2 had."""
     redis, keys = site.redis, site.keys
+    for name in [name async for name in redis.scan_iter(keys.past("*"))]:
+        await store_as_earlier(site, name.decode().removeprefix(keys.past("")))
     for name in [name async for name in redis.scan_iter(f"{keys.prefix}*")]:
         if name.decode().removeprefix(keys.prefix).partition(":")[0] in LAYOUT_2:
             await redis.delete(name)

@@ -9,7 +9,9 @@ from pydantic import ConfigDict
 from export_producers.readable import count_of, json_object, moment_of
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp
+from export_worker.contract.past_documents import stored_event
 from export_worker.errors import ExportNotFoundError
+from export_worker.redis.records import fields_of_past, is_event
 
 EVENTS_MAX = 100
 """Events of one export that are searched for. An export that is retried more often has its first ones listed."""
@@ -57,10 +59,13 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     event_ids = [f"{export_id}.{number}" for number in range(1, EVENTS_MAX + 1)]
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         pipe.hmget(keys.export(export_id), ["request"])
+        pipe.get(keys.past(export_id))
         pipe.hgetall(keys.sinks)
         for event_id in event_ids:
             pipe.get(keys.event(event_id))
-        (request,), announced, *stored = await pipe.execute()
+        (request,), past, announced, *stored = await pipe.execute()
+    if past is not None:
+        request = fields_of_past(export_id, past, ["request"]).get("request")
     if request is None:
         raise ExportNotFoundError(export_id)
     types = {name.decode(): kind.decode() for name, kind in announced.items()}
@@ -69,7 +74,7 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     known = {
         event_id: at
         for event_id, event in zip(event_ids, stored, strict=True)
-        if (at := time_of_event(event)) is not None
+        if (at := time_of_event(_stored(past, event, event_id), event_id, keys.namespace)) is not None
     }
     pairs = [(event_id, sink) for event_id in reversed(known) for sink in sinks]
     states = await states_of(storage, pairs)
@@ -79,11 +84,14 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     ]
 
 
-def time_of_event(event: bytes | None) -> datetime | None:
-    """Returns the time of a stored event; None if it is not kept, or cannot be read. Pure."""
-    time = (json_object(event or b"") or {}).get("time")
+def _stored(past: bytes | None, event: bytes | None, event_id: str) -> bytes | None:
+    return past if past is not None and is_event(past, event_id) else event
+
+
+def time_of_event(stored: bytes | None, event_id: str, namespace: str) -> datetime | None:
+    """Returns the time of an event of an export; None if it is not kept, or cannot be read. Pure."""
     try:
-        return datetime.fromisoformat(time) if isinstance(time, str) else None
+        return None if stored is None else stored_event(stored, event_id, namespace).time
     except ValueError:
         return None
 

@@ -15,7 +15,7 @@
 --   after_number, after_ms, after_id
 --                        the position of the last export of the page before (missing: this is the first page)
 --   limit, examine_max   how many exports to return, and how many rows to compare
---   unsure_limit         as `limit`, if the answer may have exports that do not match
+--   unsure_limit         as `limit`, if the answer may have exports that do not match, or a text is sought
 --   sought_texts         the record of the export has one of these texts (missing: no search). The search also stops when
 --                        it has read too many bytes: each `large_bytes` of a record count as an entry of the index
 --   sought_name          the name of the metadata that is sought. If it is indexed for all exports, no record is read
@@ -98,7 +98,7 @@ if texts and has_digests() then
   texts, digest = nil, digest_of(args.sought_metadata)
 end
 
--- Returns the slot of the rarest codes, or nil without any.
+-- Returns the slot of the rarest codes, or nil without any, and how many exports have them.
 local function rarest()
   local lead, smallest
   for slot, codes in pairs(wanted) do
@@ -110,7 +110,7 @@ local function rarest()
       lead, smallest = slot, size
     end
   end
-  return lead
+  return lead, smallest
 end
 
 -- Whether the caller may see an export. Otherwise the search continues as if there were none: its answer would show that
@@ -124,6 +124,7 @@ local function is_visible(id, number)
     return has_all({[facet_slots.connection] = wanted[facet_slots.connection]}, marks, 0)
   end
   local connection = redis.call('HGET', args.prefix .. 'export:' .. id, 'connection')
+    or (read_past(args.prefix, id) or {}).connection
   for _, each in ipairs(args.connections) do
     if each == connection then
       return true
@@ -147,10 +148,12 @@ end
 
 local answer = {false}
 
--- Adds the fields of an export to the answer. Returns how many bytes they have.
+-- Adds the fields of an export to the answer. Returns how many bytes they have. A packed record is the first field.
 local function add_fields(id)
   local bytes = 0
-  for _, value in ipairs(redis.call('HMGET', args.prefix .. 'export:' .. id, unpack(args.fields))) do
+  local values = redis.call('HMGET', args.prefix .. 'export:' .. id, unpack(args.fields))
+  values[1] = values[1] or redis.call('GET', args.prefix .. 'past:' .. id)
+  for _, value in ipairs(values) do
     bytes = bytes + #(value or '')
     answer[#answer + 1] = value
   end
@@ -196,7 +199,7 @@ local function count_rows(first, last)
   local base = chunk * chunk_rows
   local marks = redis.call('GETRANGE', args.prefix .. 'marks:' .. full(chunk), (first - base) * mark_bytes,
     (last - base + 1) * mark_bytes - 1)
-  return #matching_rows(marks, wanted, rarest())
+  return #matching_rows(marks, wanted, (rarest()))
 end
 
 local function count_in_time(codes)
@@ -258,7 +261,7 @@ local function total_of()
 end
 
 local total = total_of()
-local limit = (unsure or has_old) and args.unsure_limit or args.limit
+local limit = (unsure or has_old or texts) and args.unsure_limit or args.limit
 -- A cursor of an earlier version, or of an export that had no number, says only when the export was accepted.
 local after_number = tonumber(args.after_number or 0)
 local is_after_time = args.after_ms and after_number == 0
@@ -275,7 +278,12 @@ local function may_be_sought(id)
   if not texts or (args.sought_id and string.sub(id, 1, #args.sought_id) == args.sought_id) then
     return true
   end
-  for _, document in ipairs(redis.call('HMGET', args.prefix .. 'export:' .. id, 'status', 'request')) do
+  local documents = redis.call('HMGET', args.prefix .. 'export:' .. id, 'status', 'request')
+  if not documents[1] and not documents[2] then
+    -- A packed record cannot be searched here.
+    return redis.call('EXISTS', args.prefix .. 'past:' .. id) == 1
+  end
+  for _, document in ipairs(documents) do
     examined = examined + math.floor(#(document or '') / args.large_bytes)
     for _, text in ipairs(texts) do
       if string.find(document or '', text, 1, true) then
@@ -374,8 +382,11 @@ end
 local following = nil
 if digest then
   following = visit_digests(top)
-elseif not is_impossible then
-  following = visit_rows(args.prefix, top, lowest, wanted, rarest(), visit_row, visit_block)
+else
+  local lead, size = rarest()
+  if size ~= 0 then
+    following = visit_rows(args.prefix, top, lowest, wanted, lead, visit_row, visit_block)
+  end
 end
 if not following and has_old then
   unsure = true

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from arq.connections import ArqRedis
 
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.past import TIMELINE_MAX
 from export_worker.contract.queue_jobs import JOB_TTL_MS, STEP_FUNCTION
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.claims import Timings
 from export_worker.redis.lock import TimedLock
 from export_worker.redis.lua import script
-from export_worker.redis.record_store import TIMELINE_MAX
 from export_worker.redis.scripts import Script
 
 OVERDUE_MAX = 500
