@@ -123,12 +123,16 @@ class Page:
         total: How many exports match on all pages together; None if counting them would take too long.
         searched_until: The search stopped at exports that were accepted at this time, with fewer matches than the page
             has room for. The next page continues there.
+        positions: The position of each status, if the listing has an order that can be continued.
+        missing: The queues whose exports are missing, because their Redis cannot be reached.
     """
 
     statuses: list[Status]
     cursor: str | None
     total: int | None = None
     searched_until: datetime | None = None
+    positions: Sequence["Position"] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)

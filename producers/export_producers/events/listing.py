@@ -79,11 +79,15 @@ class EventPage:
     Args:
         cursor: None on the last page.
         total: How many there are; None if the caller may not see all of them.
+        positions: The position of each event.
+        missing: The queues whose events are missing, because their Redis cannot be reached.
     """
 
     deliveries: list[Delivery]
     cursor: str | None
     total: int | None
+    positions: Sequence[Position] = ()
+    missing: tuple[str, ...] = ()
 
 
 async def sink_types(storage: Storage) -> dict[str, str]:
@@ -118,11 +122,13 @@ async def read_events(storage: Storage, which: Which, limit: int, after: Positio
     last = chosen[-1] if len(seen) > limit else found[size - 1] if len(found) > size else None
     if last is not None and last not in seen:
         last = last.hidden
-    deliveries = await _described(storage, which.types, chosen)
+    described = zip(chosen, await _described(storage, which.types, chosen), strict=True)
+    matching = [(position, each) for position, each in described if each.state == which.state]
     return EventPage(
-        [each for each in deliveries if each.state == which.state],
+        [each for _, each in matching],
         None if last is None else last.cursor,
         total if which.allowed is None else None,
+        [position for position, _ in matching],
     )
 
 
@@ -246,7 +252,7 @@ async def _read_delivered(storage: Storage, which: Which, limit: int) -> EventPa
         )
         for each in seen[:limit]
     ]
-    return EventPage(deliveries, None, len(seen))
+    return EventPage(deliveries, None, len(seen), seen[:limit])
 
 
 def export_of(event_id: str) -> str:

@@ -43,6 +43,7 @@ async def test_refused_event_is_pending_with_its_answer_until_it_is_taken(gatewa
         "deliveries": [],
         "next_cursor": None,
         "total": 0,
+        "missing_queues": [],
     }
     delivered = await gateway.call("POST", f"/v1/events/{pending['event_id']}/deliver")
     assert (delivered.status, delivered.json["export_id"]) == (202, export_id)
