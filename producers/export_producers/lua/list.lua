@@ -217,11 +217,21 @@ local function count_in_time(codes)
   return size
 end
 
+-- chunk -> the positions of the digest that is sought, the last one first
+local known_positions = {}
+
+local function digest_positions(chunk)
+  if not known_positions[chunk] then
+    local digests = redis.call('GET', args.prefix .. 'digests:' .. args.sought_name .. ':' .. full(chunk))
+    known_positions[chunk] = positions_of(digests or '', digest, digest_bytes, 1)
+  end
+  return known_positions[chunk]
+end
+
 local function count_digests()
   local size = 0
   for _, chunk in ipairs(chunks_below(args.prefix, math.floor(highest / chunk_rows))) do
-    local digests = redis.call('GET', args.prefix .. 'digests:' .. args.sought_name .. ':' .. full(chunk))
-    size = size + #positions_of(digests or '', digest, digest_bytes, 1)
+    size = size + #digest_positions(chunk)
   end
   return size
 end
@@ -332,8 +342,7 @@ end
 
 local function visit_digests(top)
   for _, chunk in ipairs(chunks_below(args.prefix, math.floor(top / chunk_rows))) do
-    local digests = redis.call('GET', args.prefix .. 'digests:' .. args.sought_name .. ':' .. full(chunk))
-    for _, position in ipairs(positions_of(digests or '', digest, digest_bytes, 1)) do
+    for _, position in ipairs(digest_positions(chunk)) do
       local number = chunk * chunk_rows + position / digest_bytes
       local marks = number <= top and number >= lowest and marks_of(args.prefix, number)
       local following = marks and has_all(wanted, marks, 0) and visit_row(number)
