@@ -18,6 +18,9 @@ from export_worker.lifecycle.export import Export, accepted
 from export_worker.redis.file_lists import read_state
 from export_worker.redis.scripts import original_bytes
 
+FENCE_BITS = 52
+"""Of the random number that protects a claim. Lua's numbers are exact up to 53 bits."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -39,6 +42,7 @@ class ClaimedStep:
         durations_s: How long the last operations of this kind took on this connection.
         trace: The W3C traceparent of the request, or empty.
         requested_by: Who requested the export; None if an earlier version accepted it.
+        kept: The worker has kept the export after its step before; see `kept_steps`. Its first request is counted.
         has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
     """
@@ -57,6 +61,7 @@ class ClaimedStep:
     durations_s: tuple[float, ...] = ()
     trace: str = ""
     requested_by: str | None = None
+    kept: bool = False
     has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
 

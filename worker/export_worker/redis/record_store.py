@@ -31,6 +31,7 @@ from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, event_of, has_progressed
 from export_worker.redis.claims import (
+    FENCE_BITS,
     NO_SIGNAL,
     ClaimedStep,
     ClaimResult,
@@ -42,6 +43,7 @@ from export_worker.redis.claims import (
     read_claimed_step,
 )
 from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
+from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.redis.scripts import Script
 from export_worker.redis.statistics import counted_end
@@ -64,9 +66,6 @@ SILENCE_MIN_S = 3.0
 """The shortest silence of all workers that counts as an outage of Redis: three missed claims, because an idle worker
 claims once a second. If the wait between two claims of an idle worker counted, the leases of dead workers would never
 end."""
-
-FENCE_BITS = 52
-"""Of the random number that protects a claim. Lua's numbers are exact up to 53 bits."""
 
 DURATIONS_MAX = 20
 """Durations kept for each kind on each connection: enough for a median, and few enough for every claim to return."""
@@ -202,9 +201,17 @@ class Store:
         return replace(claimed, export=decision.export, has_lists=is_apart(decision.export))
 
     async def commit(
-        self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal = NO_SIGNAL
-    ) -> None:
+        self,
+        claimed: ClaimedStep,
+        decision: Decision,
+        now: datetime,
+        signal: PlatformSignal = NO_SIGNAL,
+        keep: Keep | None = None,
+    ) -> ClaimedStep | None:
         """Saves what a step has decided, ends its lease, and schedules the next step or the completion event.
+
+        Returns:
+            The next step, if this call has claimed it.
 
         Raises:
             LeaseLostError: Another worker has claimed the step; nothing was changed.
@@ -222,7 +229,11 @@ class Store:
             ending = {"mode": "next", "cancel_delivered": claimed.cancel} | self._schedule(
                 export, claimed.step + 1, now
             )
-        await self._save_decision(claimed, decision, now, signal, ending)
+            ending["keep"] = keep and keep.arguments(
+                self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)
+            )
+        is_kept = await self._save_decision(claimed, decision, now, signal, ending) == "kept"
+        return kept_step(claimed, export, keep) if keep is not None and is_kept else None
 
     def _schedule(self, export: Export, step: int, now: datetime) -> dict[str, object]:
         due_ms, now_ms = epoch_ms(export.due_at), epoch_ms(now)
@@ -242,12 +253,14 @@ class Store:
         now: datetime,
         signal: PlatformSignal,
         ending: dict[str, object],
-    ) -> None:
+    ) -> str:
         export = decision.export
         arguments = self._change(claimed, decision) | self._signal_fields(claimed, signal) | ending
         keys = self._commit_keys(claimed, export, str(ending.get("event_id", "")))
-        if await self._save.word(keys, arguments | {"now_ms": epoch_ms(now)}) == "lease_lost":
+        answer = await self._save.word(keys, arguments | {"now_ms": epoch_ms(now)})
+        if answer == "lease_lost":
             raise LeaseLostError(f"export {export.export_id} was taken over in step {claimed.step}")
+        return answer
 
     def _change(self, claimed: ClaimedStep, decision: Decision) -> dict[str, object]:
         export, step = decision.export, claimed.step
