@@ -72,7 +72,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Takes all modules and tests out of the garbage collector. It examined them again and again, and frees none."""
     gc.enable()
-    gc.collect()
     gc.freeze()
 
 

@@ -56,6 +56,7 @@ OURS = {
     "export_producers.commands",
     "export_producers.commands.completion",
     "export_producers.commands.declarations",
+    "export_producers.commands.lean_imports",
     "export_producers.commands.options",
     "export_producers.commands.running",
     "export_worker",

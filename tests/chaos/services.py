@@ -17,11 +17,12 @@ from aiohttp import web
 from chaos.faults import PlatformFaults, Weather
 from chaos.plan import CONNECTIONS
 from export_worker.contract.event import Event
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.simulator.scenario import Scenario
 from export_worker.simulator.server import Simulator
 from export_worker.simulator.world import SimulatorSettings, World
 from support import s3_server, secret_canaries
+from support.redis_process import wait_until_ready
 from support.worker_site import Site
 
 NAMESPACE = "chaos"
@@ -52,7 +53,7 @@ class Redis:
         command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
         command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
         self.process = await self.stack.enter_async_context(child(command, name="redis", directory=self.directory))
-        await wait_until_listening(self.process, self.port, name="redis", directory=self.directory)
+        await wait_until_ready(self.process, self.port, name="redis", directory=self.directory)
 
     async def restart(self, stop_signal: signal.Signals) -> None:
         """Stops the process with a signal, and starts a new one with the same file."""

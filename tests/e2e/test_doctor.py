@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.doctor.finding import FIX_FIELD
 from export_worker.doctor.redis import check_redis
 from export_worker.platforms.settings import ConnectionSettings
@@ -20,6 +20,7 @@ from export_worker.redis.client import close_redis, open_redis
 from support import command_forks, s3_server, secret_canaries, worker_site
 from support.deployment import blocks
 from support.misbehaving_server import answering, http
+from support.redis_process import wait_until_ready
 from support.worker_site import CommandResult, Site
 
 WAIT_TIMEOUT_S = 30.0
@@ -197,7 +198,7 @@ async def own_redis(site: Site, directory: Path, *options: str) -> AsyncIterator
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", *options]
     async with child(command, name="redis", directory=directory) as process:
-        await wait_until_listening(process, port, name="redis", directory=directory)
+        await wait_until_ready(process, port, name="redis", directory=directory)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         client = redis.asyncio.Redis(port=port)
         yield client

@@ -16,11 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from export_worker.contract.status import Phase
 from export_worker.contract.worker_record import WorkerRecord
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
+from support.redis_process import wait_until_ready
 from support.worker_site import Site
 
 REQUEST = json.dumps(
@@ -145,7 +146,7 @@ async def own_redis(site: Site, directory: Path) -> AsyncIterator[tuple[redis.as
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", "--save", ""]
     async with child(command, name="redis", directory=directory) as process:
-        await wait_until_listening(process, port, name="redis", directory=directory)
+        await wait_until_ready(process, port, name="redis", directory=directory)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         client = redis.asyncio.Redis(port=port)
         yield client, process.pid

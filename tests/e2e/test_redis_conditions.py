@@ -11,13 +11,14 @@ import pytest
 import redis.asyncio
 
 from export_worker.contract.status import Phase
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
 from support.paths import ROOT
 from support.redis_acl import PASSWORD, documented_acl, documented_rights_of_trigger
 from support.redis_choice import startable
+from support.redis_process import wait_until_ready
 from support.worker_site import Site
 
 REQUEST = json.dumps(
@@ -37,7 +38,7 @@ async def test_worker_refuses_a_redis_that_may_evict_records(site: Site, tmp_pat
     port = free_port()
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--maxmemory-policy", "allkeys-lru")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         site.redis_url = f"redis://127.0.0.1:{port}/0"
         ran = await asyncio.to_thread(site.command, "run", "--burst")
 
@@ -56,7 +57,7 @@ async def test_documented_acl_is_sufficient_and_denies_other_keys(site: Site, tm
     site.namespace = "exports"
     command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
     async with child(command, name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis(port=port)
         set_user: Any = administrator.execute_command  # redis-py leaves it untyped
         await set_user("ACL", "SETUSER", "export-worker", *documented_acl())
@@ -95,7 +96,7 @@ async def test_documented_acl_of_a_producer_is_sufficient(site: Site, tmp_path: 
     assert {f"+{name}" for name in unneeded} <= set(rights)
     command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
     async with child(command, name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
         await administrator.execute_command("ACL", "SETUSER", "export-worker", *less)
         site.redis_url = f"redis://export-worker:{PASSWORD}@127.0.0.1:{port}/0"
@@ -117,7 +118,7 @@ async def test_documented_acl_of_a_trigger_is_sufficient(site: Site, tmp_path: P
     rights = [*documented_acl(), *documented_rights_of_trigger("segment-events")]
     command = server(port, tmp_path, "--bind", "127.0.0.1", binary=binary)
     async with child(command, name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         administrator: Any = redis.asyncio.Redis(port=port)
         await administrator.execute_command("ACL", "SETUSER", "export-worker", *rights)
         site.redis_url = f"redis://export-worker:{PASSWORD}@127.0.0.1:{port}/0"
@@ -146,7 +147,7 @@ async def test_redis_with_too_few_replicas_for_a_while_causes_no_second_submit(
     port = free_port()
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     async with child(server(port, tmp_path), name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         administrator = redis.asyncio.Redis.from_url(site.redis_url)
         set_config: Any = administrator.config_set  # untyped: its type for the asyncio client cannot be awaited
         world.faults.add(Fault(on="submit", fault="slow", delay_s=1.0))
@@ -174,7 +175,7 @@ async def test_restart_of_redis_loses_no_export_and_ends_no_worker(
     site.redis_url = f"redis://127.0.0.1:{port}/0"
     command = server(port, tmp_path, "--bind", "127.0.0.1", "--appendfsync", "always")
     async with child(command, name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         async with site.queue() as queue:
             accepted = [(await queue.enqueue(REQUEST)).export_id for _ in range(10)]
         with site.process("run") as running:
@@ -184,7 +185,7 @@ async def test_restart_of_redis_loses_no_export_and_ends_no_worker(
             await process.wait()
             await asyncio.sleep(away_s)
             async with child(command, name="redis-again", directory=tmp_path) as again:
-                await wait_until_listening(again, port, name="redis-again", directory=tmp_path)
+                await wait_until_ready(again, port, name="redis-again", directory=tmp_path)
                 async with site.queue() as queue:
                     ended = [await queue.wait(export_id, 60) for export_id in accepted]
                     for export_id in accepted:

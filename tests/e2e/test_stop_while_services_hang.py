@@ -12,11 +12,12 @@ from pathlib import Path
 
 from export_producers.client import ExportQueue
 from export_worker.contract.status import Phase
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from export_worker.worker.claim_loop import CLEANUP_TIMEOUT_S
 from support import s3_server, worker_site
+from support.redis_process import wait_until_ready
 from support.s3_server import Call
 from support.worker_site import Running, Site
 
@@ -90,7 +91,7 @@ async def test_step_of_a_worker_that_cannot_reach_redis_is_resumed_soon_after_re
     command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path), "--save", ""]
     world.faults.add(Fault(on="poll", fault="slow", delay_s=300))
     async with child(command, name="redis", directory=tmp_path) as server, site.queue() as queue:
-        await wait_until_listening(server, port, name="redis", directory=tmp_path)
+        await wait_until_ready(server, port, name="redis", directory=tmp_path)
         with site.process("run") as running:
             export_id = (await queue.enqueue(REQUEST)).export_id
             while (await queue.status(export_id)).phase is not Phase.RUNNING or world.requests[-1].status is not None:

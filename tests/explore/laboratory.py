@@ -114,6 +114,7 @@ def opened(redis_url: str, mutate: Mutation = lambda _, source: source) -> Itera
         stack.callback(redis.close)
         executor = stack.enter_context(CountingExecutor())
         client: Any = build_client(Endpoint("us-east-1", "http://s3.invalid"), 16)
+        client.small_sender = None  # the schedule decides about requests of botocore, which it sees in their threads
         for operation in S3_OPERATIONS:
             client.meta.events.register_first(f"before-send.s3.{operation}", s3_point)
         client.meta.events.register("before-send.s3", s3_answer)

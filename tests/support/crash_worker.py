@@ -28,6 +28,7 @@ from export_worker import cli
 from export_worker.platforms.http.client import HttpClient
 from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.s3.client import build_client
+from export_worker.s3.small_http import Connection
 from export_worker.wiring import storage
 
 WRITES = {"HSET", "SET", "ZADD", "ZREM", "XADD", "DEL"}
@@ -137,7 +138,7 @@ def meter_http(meter: Meter) -> None:
 
 
 def meter_s3(meter: Meter) -> None:
-    """Counts requests to S3. Each retry is counted separately."""
+    """Counts requests to S3, of botocore and of small calls. Each retry is counted separately."""
 
     def build(*arguments: Any, **options: Any) -> Any:
         client: Any = build_client(*arguments, **options)
@@ -150,6 +151,14 @@ def meter_s3(meter: Meter) -> None:
 
     patched: Any = storage
     patched.build_client = build
+    operations, exchange = {b"PUT": "PutObject", b"HEAD": "HeadObject", b"DELETE": "DeleteObject"}, Connection.exchange
+
+    async def counted_exchange(self: Connection, request: bytes, *rest: Any) -> Any:
+        with meter.around(f"s3:{operations[request.split(b' ', 1)[0]]}"):
+            return await exchange(self, request, *rest)
+
+    patched = Connection
+    patched.exchange = counted_exchange
 
 
 def main(environment: dict[str, str], at: str, effects: Path, output: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import redis.asyncio
 from redis.crc import key_slot
 
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
+from support.redis_process import wait_until_ready
 
 PRIMARIES = 3
 SLOTS = 16_384
@@ -100,7 +101,7 @@ async def _node(directory: Path, stack: AsyncExitStack) -> Node:
     command += ["--repl-diskless-sync-delay", "0"]
     command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", str(bus_port)]
     process = await stack.enter_async_context(child(command, name="redis", directory=directory))
-    await wait_until_listening(process, port, name="redis", directory=directory)
+    await wait_until_ready(process, port, name="redis", directory=directory)
     admin: Any = redis.asyncio.Redis(port=port)
     stack.push_async_callback(admin.aclose)
     return Node(port, bus_port, process, admin)

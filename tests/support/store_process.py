@@ -1,8 +1,10 @@
 """An object store of another project in processes of its own, for one block of a test."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -10,13 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 START_TIMEOUT_S = 120.0
 """A store of several services needs some seconds on an idle machine, and much longer on a busy one."""
 STARTS_MAX = 3
 """A store ends at once if another process has taken one of its ports."""
+MEMORY_MIN_BYTES = 2 << 30
+"""More than all stores of a run hold at once. A container often has 64 MiB of such memory."""
 _LOG = "store.log"
+_MEMORY = Path("/dev/shm")
 _TESTS = Path(__file__).parents[1]
 
 
@@ -27,17 +33,34 @@ def store_process(module: str, directory: Path, access_key: str, secret_key: str
     Args:
         module: A module of `support` that can be run. It starts the store in the directory that is its argument,
             prints the port of its endpoint, and stops the store when standard input ends.
-        directory: Where the store keeps its data and its log.
+        directory: Where the store keeps its data and its log if the machine has no memory disk.
         access_key: Name of a user who may create buckets.
         secret_key: The user's key.
     """
-    for _ in range(STARTS_MAX):
-        with _started(module, directory) as process:
-            url = _url_when_ready(process, access_key, secret_key)
-            if url is not None:
-                yield url
-                return
-    raise AssertionError((directory / _LOG).read_text())
+    with _fast_directory(directory) as data:
+        for _ in range(STARTS_MAX):
+            with _started(module, data) as process:
+                url = _url_when_ready(process, access_key, secret_key)
+                if url is not None:
+                    yield url
+                    return
+        raise AssertionError((data / _LOG).read_text())
+
+
+@contextmanager
+def _fast_directory(directory: Path) -> Iterator[Path]:
+    """Yields a directory in memory, where a store need not wait for a disk. Without one, the given directory."""
+    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < MEMORY_MIN_BYTES:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="store-", dir=_MEMORY, ignore_cleanup_errors=True) as name:
+        try:
+            os.setxattr(name, "user.test", b"test")
+        except OSError:
+            # Swift keeps the metadata of objects in attributes of their files.
+            yield directory
+        else:
+            yield Path(name)
 
 
 @contextmanager
@@ -74,7 +97,9 @@ def _url_when_ready(process: "subprocess.Popen[str]", access_key: str, secret_ke
         return None
     url = f"http://127.0.0.1:{int(port)}"
     session = boto3.session.Session(access_key, secret_key, region_name="us-east-1")
-    client, deadline_s = session.client("s3", endpoint_url=url), time.monotonic() + START_TIMEOUT_S
+    # The client's own waits between attempts grow to 20 s.
+    once = Config(retries={"total_max_attempts": 1})
+    client, deadline_s = session.client("s3", endpoint_url=url, config=once), time.monotonic() + START_TIMEOUT_S
     while process.poll() is None:
         try:
             client.create_bucket(Bucket="warm")

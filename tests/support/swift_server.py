@@ -47,6 +47,10 @@ pipeline = catch_errors gatekeeper s3api tempauth slo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+# On a busy machine the defaults count slow answers as errors, and then refuse all calls for a minute.
+conn_timeout = 30
+node_timeout = 60
+error_suppression_limit = 1000000
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:gatekeeper]

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from export_producers.choices import Language
+from export_producers.commands.lean_imports import import_lean
 
 LANGUAGE: ContextVar[Language] = ContextVar("language", default="en")
 """The language of the command that runs, for its errors, which are printed after its end."""
@@ -21,15 +22,26 @@ class RunsFunction(click.Command):
 
     Args:
         target: The function, as `module:name`. It takes the parameters of the command as keyword arguments.
+        stays: The command is a process that runs until it is stopped. Its imports are kept small.
     """
 
-    def __init__(self, name: str, *, target: str, params: list[click.Parameter], help: str | None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        name: str,
+        *,
+        target: str,
+        params: list[click.Parameter],
+        help: str | None,  # noqa: A002
+        stays: bool = False,
+    ) -> None:
         self.target = target
+        self._stays = stays
         super().__init__(name, callback=self._run, params=params, help=help)
 
     def _run(self, **arguments: Any) -> Any:
         module, _, name = self.target.partition(":")
         try:
+            import_lean(stays=self._stays)
             function = getattr(import_module(module), name)
             _interruptible()
             LANGUAGE.set(arguments.get("language", "en"))
@@ -51,7 +63,7 @@ def _interruptible() -> None:
 
 
 def runs(
-    target: str, *, name: str | None = None, group: click.Group | None = None
+    target: str, *, name: str | None = None, group: click.Group | None = None, stays: bool = False
 ) -> Callable[[Callable[[], None]], RunsFunction]:
     """Makes a command of a declaration, which has its parameters as decorators and its help as docstring.
 
@@ -59,12 +71,13 @@ def runs(
         target: The function that the command runs, as `module:name`.
         name: The name of the command; by default that of the declaration.
         group: The group to which the command belongs.
+        stays: See `RunsFunction`.
     """
 
     def declare(declaration: Callable[[], None]) -> RunsFunction:
         parameters = list(reversed(getattr(declaration, "__click_params__", [])))
         own_name = name or declaration.__name__
-        command = RunsFunction(own_name, target=target, params=parameters, help=declaration.__doc__)
+        command = RunsFunction(own_name, target=target, params=parameters, help=declaration.__doc__, stays=stays)
         if group is not None:
             group.add_command(command)
         return command

@@ -18,7 +18,8 @@ from benchmarks.console.bulk import measure_bulk
 from benchmarks.console.kept import fill
 from benchmarks.console.pages import measure_pages
 from benchmarks.console.tabs import measure_tabs
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
+from support.redis_process import wait_until_ready
 
 PARTS = ("pages", "tabs", "bulk")
 
@@ -42,7 +43,7 @@ async def redis_in_memory(directory: Path) -> AsyncIterator[str]:
     command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
     command += ["--save", "", "--appendonly", "no", "--maxmemory", "12gb", "--maxmemory-policy", "noeviction"]
     async with child(command, name="redis", directory=directory) as process:
-        await wait_until_listening(process, port, name="redis", directory=directory)
+        await wait_until_ready(process, port, name="redis", directory=directory)
         yield f"redis://127.0.0.1:{port}/0"
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from export_worker.commands.declarations import doctor
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.redis import check_redis
 from export_worker.doctor.s3 import TransferTraits, check_s3
@@ -27,6 +27,7 @@ from export_worker.s3.client import CallLimits, build_client
 from export_worker.s3.endpoints import Endpoint
 from support import certificates, s3_server, secret_canaries
 from support.misbehaving_server import HTML, answering, http
+from support.redis_process import wait_until_ready
 from support.s3_server import Altered, Call, Refusal, Rewritten, S3Proxy
 
 
@@ -297,7 +298,7 @@ async def own_redis(directory: Path, *options: str) -> AsyncIterator[str]:
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(directory), "--bind", "127.0.0.1", "--save", ""]
     async with child([*command, *options], name="redis", directory=directory) as process:
-        await wait_until_listening(process, port, name="redis", directory=directory)
+        await wait_until_ready(process, port, name="redis", directory=directory)
         yield f"127.0.0.1:{port}/0"
 
 

@@ -19,10 +19,11 @@ from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake
 from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
-from export_worker.demo.processes import child, free_port, redis_binary, wait_until_listening
+from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.errors import ServiceUnreachableError
 from export_worker.redis import client
 from export_worker.redis.client import close_redis, open_redis, wait_for_redis
+from support.redis_process import wait_until_ready
 from support.worker_site import Running, Site
 
 Silent = Callable[[], AbstractContextManager[int]]
@@ -116,7 +117,7 @@ async def test_start_waits_for_a_redis_that_starts_later(tmp_path: Path, caplog:
     assert not waiting.done()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--bind", "127.0.0.1", "--save", ""]
     async with child(command, name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         await waiting
 
 
@@ -140,7 +141,7 @@ async def test_start_with_a_wrong_password_fails_at_once(tmp_path: Path) -> None
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--dir", str(tmp_path), "--requirepass", "canary-right"]
     async with child(command, name="redis", directory=tmp_path) as process:
-        await wait_until_listening(process, port, name="redis", directory=tmp_path)
+        await wait_until_ready(process, port, name="redis", directory=tmp_path)
         began_s = time.monotonic()
         with pytest.raises(ServiceUnreachableError, match=r"refuses the user or the password \(.*; correct redis_url"):
             await wait_for_redis(address(port))

@@ -32,7 +32,7 @@ of_trigger = click.argument("trigger", type=TEXT, shell_complete=completion_of.t
 dead_letter = click.argument("entry", type=TEXT)
 
 
-@runs(f"{HERE}.run:run")
+@runs(f"{HERE}.run:run", stays=True)
 @click.option(
     "--role",
     type=options.Choice(["all", "control", "transfer"]),
@@ -187,13 +187,13 @@ def doctor() -> None:
     """
 
 
-@runs(f"{HERE}.gateway:gateway")
+@runs(f"{HERE}.gateway:gateway", stays=True)
 @log_level
 def gateway() -> None:
     """Serve the HTTP API. Through it, services in any language can request exports."""
 
 
-@runs(f"{HERE}.trigger:trigger")
+@runs(f"{HERE}.trigger:trigger", stays=True)
 @click.argument("name", type=TEXT, shell_complete=completion_of.triggers)
 @log_level
 def trigger() -> None:

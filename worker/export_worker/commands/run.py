@@ -31,7 +31,7 @@ def run(role: str, *, burst: bool, log_level: str) -> None:
     async def work() -> None:
         limit_s = config.worker.drain_s + CLEANUP_TIMEOUT_S + CLOSING_S
         stop = stop_on_signals("worker.stop_forced", limit_s, HANGING)
-        async with open_runtime(config, redactor) as runtime:
+        async with open_runtime(config, redactor, roles=ROLES[role]) as runtime:
             await runtime.serve(ROLES[role], stop, burst=burst)
 
     asyncio.run(work())

@@ -58,12 +58,12 @@ class BoundedHttpSession:
     """Sends requests, and reads their answers up to a limit of bytes and time.
 
     Args:
-        session: Sends the requests.
+        session: Sends the requests; botocore's own.
         timeout_s: Longest time for one body.
     """
 
     def __init__(self, session: HttpSession, timeout_s: float | None = None) -> None:
-        self._session = session
+        self.session = session
         self._timeout_s = ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
@@ -76,7 +76,7 @@ class BoundedHttpSession:
             HTTPClientError: The server cannot be reached, or did not answer.
         """
         is_streamed, request.stream_output = request.stream_output, True
-        response = self._session.send(request)
+        response = self.session.send(request)
         is_error = response.status_code >= 300
         if is_streamed and not is_error:
             return response
@@ -85,11 +85,11 @@ class BoundedHttpSession:
         if body is None and not is_error:
             raise AnswerTooLongError(max_bytes=max_bytes, timeout_s=self._timeout_s)
         # If an error has no body, botocore uses its status as its code.
-        return AWSResponse(response.url, response.status_code, _head_of(response), _ReadBody(body or b""))
+        return AWSResponse(response.url, response.status_code, _head_of(response), ReadBody(body or b""))
 
     def close(self) -> None:
         """Closes the connections."""
-        self._session.close()
+        self.session.close()
 
     def _read(self, request: AWSPreparedRequest, raw: Any, max_bytes: int) -> bytes | None:
         """Returns the body, or None if it exceeds a limit. Then the connection is closed, and not used again."""
@@ -103,7 +103,7 @@ class BoundedHttpSession:
         return bytes(body)
 
 
-class _ReadBody(BytesIO):
+class ReadBody(BytesIO):
     """A body that was read, as botocore reads it."""
 
     def stream(self) -> Iterator[bytes]:

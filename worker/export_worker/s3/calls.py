@@ -14,6 +14,7 @@ from export_worker.s3.checksums import content_md5
 from export_worker.s3.client import S3Client, uses_tls
 from export_worker.s3.errors import CALL_ERRORS, code_of, may_lack_support, status_of, storage_error
 from export_worker.s3.settings import Integrity
+from export_worker.s3.small_sender import OPERATIONS, SMALL_MAX_BYTES, SmallSender
 from export_worker.s3.threads import run_in_thread
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StorageCalled
 
@@ -55,6 +56,7 @@ class S3Calls:
         integrity: Integrity = "auto",
     ) -> None:
         self._client = client
+        self._small: SmallSender | None = getattr(client, "small_sender", None)
         self._instrument = instrument
         self.executor = executor
         self._trusts_tls = integrity == "auto" and uses_tls(client)
@@ -67,6 +69,8 @@ class S3Calls:
     async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Makes one call without a checksum. Raises botocore's errors; see `storage_errors`."""
         with self._measured(operation, 0):
+            if self._small is not None and operation in OPERATIONS:
+                return await self._small.call(self.executor, operation, arguments)
             send = partial(getattr(self._client, operation), **arguments)
             response: dict[str, Any] = await run_in_thread(self.executor, send)
         return response
@@ -130,7 +134,7 @@ class S3Calls:
         Args:
             operation: Name of the call.
             arguments: Arguments of the call that do not depend on the mode.
-            mode_arguments: Returns the other arguments; runs in the thread that makes the call.
+            mode_arguments: Returns the other arguments; runs in a thread unless the body is small.
             upload_mode: Mode in which the call's upload was created. The upload accepts no parts with another CRC.
             sent_bytes: Size of the body, for the instrument.
 
@@ -142,8 +146,12 @@ class S3Calls:
         for mode in modes:
             try:
                 with self._measured(operation, sent_bytes):
-                    send = partial(self._send, operation, arguments, mode_arguments, mode)
-                    response = await run_in_thread(self.executor, send)
+                    if self._small is not None and operation == PUT and sent_bytes <= SMALL_MAX_BYTES:
+                        all_arguments = self._arguments(operation, arguments, mode_arguments, mode)
+                        response = await self._small.call(self.executor, operation, all_arguments)
+                    else:
+                        send = partial(self._send, operation, arguments, mode_arguments, mode)
+                        response = await run_in_thread(self.executor, send)
             except ClientError as error:
                 if mode == modes[-1] or (operation, mode) in self._confirmed or not may_lack_support(error):
                     raise
@@ -160,14 +168,20 @@ class S3Calls:
     def _send(
         self, operation: str, arguments: dict[str, Any], mode_arguments: ModeArguments, mode: ChecksumMode
     ) -> dict[str, Any]:
+        all_arguments = self._arguments(operation, arguments, mode_arguments, mode)
+        response: dict[str, Any] = getattr(self._client, operation)(**all_arguments)
+        return response
+
+    def _arguments(
+        self, operation: str, arguments: dict[str, Any], mode_arguments: ModeArguments, mode: ChecksumMode
+    ) -> dict[str, Any]:
         added = mode_arguments(mode)
         is_unconfirmed = mode.has_crc and (operation, mode) not in self._confirmed
         if "Body" in added and is_unconfirmed and not self._trusts_tls:
             # A store that does not support a checksum may silently ignore it. Until the store has returned a
             # checksum, each request carries MD5 as well. AWS returns one with the first response.
             added["ContentMD5"] = content_md5(added["Body"])
-        response: dict[str, Any] = getattr(self._client, operation)(**arguments, **added)
-        return response
+        return arguments | added
 
     def _allowed(self, modes: tuple[ChecksumMode, ...]) -> tuple[ChecksumMode, ...]:
         return modes_over_tls(modes) if self._trusts_tls else modes

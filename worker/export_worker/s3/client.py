@@ -5,12 +5,14 @@ from typing import Any, Protocol
 
 import boto3
 from botocore import auth
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 
 from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.errors import NotS3Error
 from export_worker.s3.sessions import session_for
 from export_worker.s3.settings import BUCKET_DEFAULTS, StorageSettings
+from export_worker.s3.small_sender import first_answer, small_sender
 from export_worker.step_context import check_lease
 
 CONNECT_TIMEOUT_S = 10
@@ -149,12 +151,29 @@ def build_client(
 
     client.meta.events.register("before-parameter-build.s3", add_settings)
     for operation in _NEED_LEASE:
-        client.meta.events.register(f"before-send.s3.{operation}", _check_lease)
+        client.meta.events.register(f"before-send.s3.{operation}", _send_change)
+    client.meta.events.register("before-send.s3.HeadObject", _send)
     client.meta.events.register("before-call.s3.HeadBucket", _follow_no_redirect)
     client.meta.events.register_last("before-call.s3", _expect_no_continue)
     client.meta.events.register("after-call.s3", _check_response)
+    _add_small_sender(client, session.get_credentials(), max_connections)
     checked: S3Client = client
     return checked
+
+
+def _add_small_sender(client: Any, credentials: object, max_connections: int) -> None:
+    """Gives a client the attribute `small_sender`, and closes that with the client."""
+    http_session = client._endpoint.http_session  # noqa: SLF001  # botocore has no other way to it
+    own = getattr(http_session, "session", http_session)
+    client.small_sender = sender = small_sender(client, credentials, own, max_connections)
+    close = client.close
+
+    def close_both() -> None:
+        if sender is not None:
+            sender.close()
+        close()
+
+    client.close = close_both
 
 
 def uses_tls(client: S3Client) -> bool:
@@ -163,8 +182,13 @@ def uses_tls(client: S3Client) -> bool:
     return url.startswith("https://")
 
 
-def _check_lease(**_: Any) -> None:
-    """Checks the lease before each attempt of a call.
+def _send(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+    """Returns the answer that a small request has had; see `SmallSender`. None lets botocore send the request."""
+    return first_answer(request)
+
+
+def _send_change(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+    """Checks the lease before each attempt of a call that botocore makes.
 
     botocore repeats a call by itself, also minutes after its first attempt. In between, another worker may have resumed
     the export and ended it: a repeated delete would then remove its `_SUCCESS`.
@@ -172,7 +196,10 @@ def _check_lease(**_: Any) -> None:
     Raises:
         LeaseLostError: Another worker has the export now. The request is not sent.
     """
-    check_lease()
+    answer = first_answer(request)
+    if answer is None:
+        check_lease()
+    return answer
 
 
 def _follow_no_redirect(params: dict[str, Any], **_: Any) -> None:

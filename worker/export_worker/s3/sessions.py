@@ -22,6 +22,7 @@ from botocore.credentials import (
     Credentials,
     DeferredRefreshableCredentials,
     ReadOnlyCredentials,
+    RefreshableCredentials,
 )
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 from botocore.loaders import Loader, create_loader
@@ -120,6 +121,20 @@ class LateCredentials(Credentials):
             self.reload()  # they may be corrected at their source
             raise SpoiledCredentialsError(part=spoiled)
         return frozen
+
+    def ready(self) -> ReadOnlyCredentials | None:
+        """Returns the credentials of the last call if they can be used without waiting. Otherwise returns None.
+
+        For calls on the event loop. What is new is first given to `get_frozen_credentials`, which masks and checks it.
+        """
+        loaded = self._loaded
+        if isinstance(loaded, RefreshableCredentials):
+            if loaded.refresh_needed():
+                return None
+        elif type(loaded) is not Credentials:
+            return None
+        frozen = loaded.get_frozen_credentials()
+        return frozen if frozen == self._last else None
 
     def reload(self) -> None:
         """Looks them up again with the next call: they were refused, and may have been replaced at their source."""

@@ -1,31 +1,16 @@
 """A small call that shows whether this worker can use its store."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 from botocore.exceptions import ClientError
 
-from export_worker.errors import StorageError
 from export_worker.s3.calls import LIST_OBJECTS
+from export_worker.s3.check_result import CheckResult
 from export_worker.s3.client import S3Client
 from export_worker.s3.errors import CALL_ERRORS, CallError, code_of, status_of, storage_error
 from export_worker.s3.sessions import LateCredentials
 from export_worker.s3.threads import run_in_thread
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What a check found.
-
-    Args:
-        problem: Why the worker cannot use the store; None if nothing is wrong.
-        denied: The store knows the worker and the bucket, but does not allow or support this call. That shows neither
-            that the worker can use the store nor that it cannot.
-    """
-
-    problem: StorageError | None = None
-    denied: bool = False
 
 
 class StoreCheck:

@@ -1,10 +1,14 @@
 """Builds the redactor from every secret of the configuration."""
 
+from collections.abc import Mapping
+
 from export_worker.config import Config
 from export_worker.credentials import Redactor, reveal, url_passwords
 from export_worker.egress.proxies import environment_secrets, proxy_secrets
 from export_worker.errors import ConfigError
 from export_worker.references.reading import proxy_variables
+
+AWS_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def build_redactor(config: Config) -> Redactor:
@@ -21,6 +25,15 @@ def build_redactor(config: Config) -> Redactor:
     for password in [*url_passwords(config.redis_url), *environment_secrets(proxy_variables())]:
         redactor.add(password)
     return redactor
+
+
+def mask_aws_variables(redactor: Redactor, environment: Mapping[str, str]) -> None:
+    """Adds the credentials of AWS in the environment to the redactor, for a process that may never use them.
+
+    A process that uses them adds those that boto3 finds, wherever it finds them.
+    """
+    for name in AWS_VARIABLES:
+        redactor.add(environment.get(name, "").strip())
 
 
 def _confidential(setting: str, value: str) -> list[str]:

@@ -1,8 +1,10 @@
 """Builds sinks from the configuration."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from importlib import import_module
 from typing import assert_never
 
 from arq.connections import ArqRedis
@@ -13,9 +15,7 @@ from export_worker.config.sinks import (
     AnySink,
     AwsSinkSettings,
     BrokerSink,
-    EventBridgeSink,
     RedisStreamSink,
-    SnsSink,
     SqsSink,
     WebhookSink,
     is_web_address,
@@ -27,15 +27,10 @@ from export_worker.errors import ConfigError
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.redis.client import Commands, commands
 from export_worker.secrets.secret import Secret
-from export_worker.sinks.aws import AwsEndpoint
 from export_worker.sinks.base import Sink, SinkRoute
 from export_worker.sinks.brokers.sink import Broker, Link
-from export_worker.sinks.eventbridge import EventBridge
 from export_worker.sinks.redis_stream import RedisStream
-from export_worker.sinks.sns import Sns
-from export_worker.sinks.sqs import Sqs
 from export_worker.sinks.webhook import KEY_MIN_BYTES, Webhook, signing_key
-from export_worker.wiring.aws import translate_aws_errors
 from export_worker.wiring.brokers import import_broker
 from export_worker.wiring.redis import open_stream_redis
 
@@ -95,7 +90,11 @@ async def open_trigger_source(config: Config, name: str, redis: ArqRedis, redact
 
 @asynccontextmanager
 async def _opened(section: str, settings: AnySink, redis: Commands, redactor: Redactor) -> AsyncIterator[Sink]:
-    with translate_aws_errors(section):
+    if isinstance(settings, AwsSinkSettings):
+        # boto3 is large, and few configurations have such a sink.
+        module = await asyncio.to_thread(import_module, "export_worker.wiring.aws_sinks")
+        sink: Sink = module.build_aws_sink(section, settings)
+    else:
         sink = build_sink(section, settings, redis, redactor)
     try:
         yield sink
@@ -128,8 +127,10 @@ def _as_sink(section: str, settings: AnyTrigger) -> AnySink:
             raise ConfigError(f"{section}: a stream of Redis is not opened as a sink")
 
 
-def build_sink(section: str, settings: AnySink, redis: Commands, redactor: Redactor) -> Sink:
-    """Returns one sink.
+def build_sink(
+    section: str, settings: RedisStreamSink | WebhookSink | BrokerSink, redis: Commands, redactor: Redactor
+) -> Sink:
+    """Returns one sink. Sinks of AWS are built by `wiring.aws_sinks`.
 
     Args:
         section: The section of the configuration, for errors, e.g. `sinks.hook`.
@@ -143,20 +144,10 @@ def build_sink(section: str, settings: AnySink, redis: Commands, redactor: Redac
             return RedisStream(redis, settings.stream, settings.max_length)
         case WebhookSink():
             return _webhook(section, settings, redactor)
-        case SqsSink():
-            return Sqs(settings.queue_url, _aws(settings), settings.at_once)
-        case SnsSink():
-            return Sns(settings.topic_arn, _aws(settings), settings.at_once)
-        case EventBridgeSink():
-            return EventBridge(settings.event_bus, _aws(settings), settings.at_once)
         case BrokerSink():
             return Broker(settings.broker, _link(section, settings))
         case _:
             assert_never(settings)
-
-
-def _aws(settings: AwsSinkSettings) -> AwsEndpoint:
-    return AwsEndpoint(settings.region, settings.endpoint_url)
 
 
 def _webhook(section: str, settings: WebhookSink, redactor: Redactor) -> Webhook:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from importlib import import_module
 from json import dumps
 from typing import assert_never
 from uuid import uuid4
@@ -18,13 +19,11 @@ from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.intake import Intake, Trigger
 from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import Consumer, ConsumerGroup, RedisStreamTrigger
-from export_producers.triggers.sqs import SqsTrigger
 from export_worker.config import Config
 from export_worker.config import triggers as settings_of
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
 from export_worker.redis.client import PRODUCER_RETRIES, close_redis, commands, open_redis
-from export_worker.wiring.aws import mask_aws_credentials, new_sqs_client
 from export_worker.wiring.brokers import import_broker
 from export_worker.wiring.queue import build_queue
 from export_worker.wiring.redis import open_probe_redis, open_stream_redis
@@ -49,7 +48,8 @@ async def open_trigger(
     configured = configured_trigger(config, name)
     settings, section, keys = config.triggers[name], f"triggers.{name}", Keys(config.namespace)
     if isinstance(settings, settings_of.SqsTrigger):
-        await mask_aws_credentials(redactor, section)
+        aws = await asyncio.to_thread(import_module, "export_worker.wiring.aws")  # boto3 is large
+        await aws.mask_aws_credentials(redactor, section)
     redis = open_redis(config.redis_url, home=keys.home)
     try:
         async with (
@@ -109,17 +109,25 @@ def build_trigger(section: str, settings: settings_of.AnyTrigger, redis: ArqRedi
         case settings_of.RedisStreamTrigger():
             return RedisStreamTrigger(redis, intake, _consumer(settings))
         case settings_of.SqsTrigger():
-            return SqsTrigger(
-                intake,
-                queue_url=settings.queue_url,
-                new_client=partial(new_sqs_client, settings.region, settings.endpoint_url),
-                visibility_s=settings.visibility_s,
-                wait_s=settings.wait_s,
-            )
+            return _sqs_trigger(settings, intake)
         case settings_of.BrokerTrigger():
             return BrokerTrigger(intake, _subscribe(section, settings))
         case _:
             assert_never(settings)
+
+
+def _sqs_trigger(settings: settings_of.SqsTrigger, intake: Intake) -> Trigger:
+    # boto3 is large, and other triggers do not need it.
+    from export_producers.triggers.sqs import SqsTrigger  # noqa: PLC0415
+    from export_worker.wiring.aws import new_sqs_client  # noqa: PLC0415
+
+    return SqsTrigger(
+        intake,
+        queue_url=settings.queue_url,
+        new_client=partial(new_sqs_client, settings.region, settings.endpoint_url),
+        visibility_s=settings.visibility_s,
+        wait_s=settings.wait_s,
+    )
 
 
 def _consumer_group(settings: settings_of.AnyTrigger) -> ConsumerGroup | None:

@@ -6,15 +6,15 @@ import random
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from uuid import uuid4
 
 from arq.connections import ArqRedis
 
 from export_worker.config import Config, located_errors
+from export_worker.config.sinks import AwsSinkSettings
 from export_worker.contract.extras import how_to_install
-from export_worker.contract.redis_keys import Keys
+from export_worker.contract.redis_keys import Keys, Role
 from export_worker.credentials import Redactor
 from export_worker.errors import ConfigError
 from export_worker.redis.claims import Timings
@@ -28,46 +28,32 @@ from export_worker.telemetry.health import Health
 from export_worker.telemetry.instrumentation import CompositeInstrument, Instrument
 from export_worker.telemetry.metrics import Metrics
 from export_worker.telemetry.queue_stats import QueueStats
-from export_worker.wiring.aws import mask_aws_credentials
+from export_worker.wiring.base import WorkerBase
 from export_worker.wiring.connections import build_connections, build_rate_limits, connection_limits, fallback_policy
 from export_worker.wiring.redis import open_probe_redis
+from export_worker.wiring.secrets import mask_aws_variables
 from export_worker.wiring.sinks import build_sinks
-from export_worker.wiring.storage import Storage, build_storage, build_upload_sweeper
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connections
 from export_worker.worker.leases import Leases
-from export_worker.worker.runtime import Runtime, Sweepers
+from export_worker.worker.runtime import Runtime, Sweepers, UploadSweeping
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
-from export_worker.worker.transfer_step import TransferStep
-
-
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What most parts of a worker are built from.
-
-    Args:
-        owner: The name of this worker, under which it holds leases.
-    """
-
-    config: Config
-    redactor: Redactor
-    redis: ArqRedis
-    keys: Keys
-    owner: str
-    clock: ClockAndRandom
-    timings: Timings
-    instrument: Instrument
+from export_worker.worker.storing import Storing, StoringWhenNeeded
 
 
 @asynccontextmanager
 async def open_runtime(
-    config: Config, redactor: Redactor, instruments: Sequence[Instrument] = ()
+    config: Config,
+    redactor: Redactor,
+    instruments: Sequence[Instrument] = (),
+    roles: Sequence[Role] = ("control", "transfer"),
 ) -> AsyncIterator[Runtime]:
     """Builds every part of a worker, and closes them in reverse order at the end of the block.
 
     Args:
         instruments: Receive every detail, beside the instruments that the configuration turns on.
+        roles: The roles of the worker. Without `transfer`, the S3 side is built when a step needs it first.
 
     Raises:
         ConfigError: A setting is wrong, a secret is missing, or an extra is not installed.
@@ -75,17 +61,14 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         stack.enter_context(located_errors())
         redis = _open_worker_redis(config, stack)
-        await mask_aws_credentials(redactor)
         metrics = Metrics(list(config.connections), list(config.sinks))
         instrument = CompositeInstrument([metrics, *instruments, *await _open_tracing(config, redactor, stack)])
         base = _build_base(config, redactor, redis, instrument)
         queue = StepQueue(redis, base.keys, _build_record_store(base), base.clock.now, base.owner)
-        storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-        runner = _build_step_runner(base, queue.store, storage, stack)
-        sweepers = Sweepers(
-            Sweeper(redis, base.keys, base.owner, base.timings),
-            build_upload_sweeper(config, redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
-        )
+        leases = Leases(queue.store, base.clock.now, base.timings.lease_s)
+        storing, uploads = await _open_storing(base, leases, stack, roles)
+        runner = _build_step_runner(base, leases, storing, stack)
+        sweepers = Sweepers(Sweeper(redis, base.keys, base.owner, base.timings), uploads)
         dispatcher = await _build_dispatcher(base, stack)
         health = await _open_health(base, metrics, stack)
         yield Runtime(config, queue, runner, sweepers=sweepers, dispatcher=dispatcher, health=health)
@@ -97,8 +80,8 @@ def _open_worker_redis(config: Config, stack: AsyncExitStack) -> ArqRedis:
     return redis
 
 
-def _build_base(config: Config, redactor: Redactor, redis: ArqRedis, instrument: Instrument) -> _Base:
-    return _Base(
+def _build_base(config: Config, redactor: Redactor, redis: ArqRedis, instrument: Instrument) -> WorkerBase:
+    return WorkerBase(
         config,
         redactor,
         redis,
@@ -115,32 +98,58 @@ def _build_base(config: Config, redactor: Redactor, redis: ArqRedis, instrument:
     )
 
 
-def _build_record_store(base: _Base) -> Store:
+def _build_record_store(base: WorkerBase) -> Store:
     sinks, limits = list(base.config.sinks), connection_limits(base.config)
     return Store(base.redis, base.keys, sinks, limits, base.timings, owner=base.owner)
 
 
-def _build_step_runner(base: _Base, store: Store, storage: Storage, stack: AsyncExitStack) -> StepRunner:
+async def _open_storing(
+    base: WorkerBase, leases: Leases, stack: AsyncExitStack, roles: Sequence[Role]
+) -> tuple[Storing, UploadSweeping | None]:
+    """Opens the S3 side and masks its credentials; without the role `transfer`, only when a step needs it first."""
+    config, redactor = base.config, base.redactor
+
+    async def opened() -> tuple[Storing, UploadSweeping | None]:
+        await _mask_aws_credentials(redactor)
+        module = await asyncio.to_thread(import_module, "export_worker.wiring.storing")
+        parts: tuple[Storing, UploadSweeping | None] = await module.open_storing(base, leases, stack)
+        return parts
+
+    if "transfer" in roles:
+        return await opened()
+    if any(isinstance(settings, AwsSinkSettings) for settings in config.sinks.values()):
+        await _mask_aws_credentials(redactor)
+    else:
+        mask_aws_variables(redactor, os.environ)
+    return StoringWhenNeeded(opened), None
+
+
+async def _mask_aws_credentials(redactor: Redactor) -> None:
+    # boto3 is large. A control worker rarely needs it.
+    aws = await asyncio.to_thread(import_module, "export_worker.wiring.aws")
+    await aws.mask_aws_credentials(redactor)
+
+
+def _build_step_runner(base: WorkerBase, leases: Leases, storing: Storing, stack: AsyncExitStack) -> StepRunner:
     rate_limits = build_rate_limits(base.config, base.redis, base.keys, base.clock.now)
     connections = build_connections(base.config, base.redactor, rate_limits, stack)
-    leases = Leases(store, base.clock.now, base.timings.lease_s)
     return StepRunner(
         leases,
         Connections(connections, fallback_policy(base.config)),
-        TransferStep(leases, storage.writer, base.clock, base.instrument, storage.gates, redactor=base.redactor),
+        storing,
         redactor=base.redactor,
         clock=base.clock,
         instrument=base.instrument,
     )
 
 
-async def _build_dispatcher(base: _Base, stack: AsyncExitStack) -> EventDispatcher:
+async def _build_dispatcher(base: WorkerBase, stack: AsyncExitStack) -> EventDispatcher:
     sinks = await build_sinks(base.config, base.redis, stack, base.redactor)
     outbox = Outbox(base.redis, base.keys, base.timings.retention_s)
     return EventDispatcher(outbox, sinks, base.clock.now, base.clock.draw, base.instrument)
 
 
-async def _open_health(base: _Base, metrics: Metrics, stack: AsyncExitStack) -> Health:
+async def _open_health(base: WorkerBase, metrics: Metrics, stack: AsyncExitStack) -> Health:
     """Opens the health pages with a separate client: their calls must not wait behind the calls of steps."""
     redis = await stack.enter_async_context(open_probe_redis(base.config))
     queue_stats = QueueStats(redis, base.keys, list(base.config.connections), list(base.config.sinks))

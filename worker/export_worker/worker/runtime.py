@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 import structlog
 from redis.exceptions import RedisError
@@ -23,7 +25,6 @@ from export_worker.worker.burst import Burst
 from export_worker.worker.claim_loop import ClaimLoop
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
-from export_worker.worker.upload_sweeper import UploadSweeper
 
 REDIS_RETRY_S = 1.0
 """Between attempts while Redis is unreachable."""
@@ -34,17 +35,25 @@ UPLOAD_SWEEP_S = 300.0
 _log = structlog.get_logger(__name__)
 
 
+class UploadSweeping(Protocol):
+    """Sweeps uploads: `UploadSweeper`, which imports boto3."""
+
+    async def sweep(self, now: datetime) -> object:
+        """See `UploadSweeper`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sweepers:
     """What cleans up after workers that have died.
 
     Args:
         records: Restores queue entries that were lost, and forgets expired exports.
-        uploads: Aborts multipart uploads that are left in S3; None if that is switched off.
+        uploads: Aborts multipart uploads that are left in S3; None if that is switched off, or without the role
+            `transfer`.
     """
 
     records: Sweeper
-    uploads: UploadSweeper | None
+    uploads: UploadSweeping | None
 
 
 class Runtime:
@@ -164,7 +173,7 @@ class Runtime:
             _log.warning("export.revived", export_id=export_id)
         await asyncio.sleep(self._config.worker.sweep_s)
 
-    async def _sweep_uploads(self, uploads: UploadSweeper) -> None:
+    async def _sweep_uploads(self, uploads: UploadSweeping) -> None:
         # A worker that can use no store would take the turn of a worker that can.
         await self._runner.gates.until_usable()
         await uploads.sweep(self._queue.clock())

@@ -45,7 +45,7 @@ from export_worker.worker.step_submits import (
     require_submit_allowed,
     watching_submits,
 )
-from export_worker.worker.transfer_step import TransferStep
+from export_worker.worker.storing import Storing
 
 _log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class StepRunner:
     Args:
         leases: Holds the leases of the steps that run here, and saves their decisions.
         connections: The connections that are configured here.
-        transfer_step: Runs the steps that store files.
+        storing: Runs the steps that store files.
         redactor: Masks secrets in what a platform returned.
         clock: The time and random numbers.
         instrument: Receives the details of steps and calls.
@@ -70,17 +70,17 @@ class StepRunner:
         self,
         leases: Leases,
         connections: Connections,
-        transfer_step: TransferStep,
+        storing: Storing,
         *,
         redactor: Redactor,
         clock: ClockAndRandom,
         instrument: Instrument = NULL_INSTRUMENT,
     ) -> None:
         self.leases = leases
-        self.gates = transfer_step.gates
-        self.places = Places(transfer_step.gates)
+        self.gates = storing.gates
+        self.places = Places(storing.gates)
         self._connections = connections
-        self._transfer_step = transfer_step
+        self._storing = storing
         self._redactor = redactor
         self._checks = PlatformChecks(redactor)
         self._clock = clock
@@ -105,7 +105,7 @@ class StepRunner:
                     if isinstance(decision.export.state, Failed | Cancelled):
                         decision = await self._confirm_end(held, decision)
                     if isinstance(decision.export.state, Failed | Cancelled):
-                        await self._transfer_step.abort_leftovers(held)
+                        await self._storing.abort_leftovers(held)
                     decision = replace(decision, note=submits.with_lost_submits(decision.note, held.lost_submits))
                     await self._commit(held, decision, signal)
             except LeaseLostError as error:
@@ -187,7 +187,7 @@ class StepRunner:
         decision = transitions.restart(export, retry, self._clock.moment())
         if transitions.leaves_success(export, decision.export):
             try:
-                await self._transfer_step.remove_success(held)
+                await self._storing.remove_success(held)
             except StepError as error:
                 self._mask(error)
                 if error.outage:
@@ -199,7 +199,7 @@ class StepRunner:
     async def _confirm_end(self, held: HeldStep, ending: Decision) -> Decision:
         """Returns how the export ends. While S3 does not answer whether it is complete, the export does not end."""
         try:
-            return await self._transfer_step.confirm_end(held, ending, self._connections)
+            return await self._storing.confirm_end(held, ending, self._connections)
         except StepError as error:
             self._mask(error)
             export, moment = held.claimed.export, self._clock.moment()
@@ -263,7 +263,7 @@ class StepRunner:
             case Running() as state:
                 return await self._poll(held, connection, state)
             case Transferring():
-                return await self._transfer_step.run(held, connection)
+                return await self._storing.run(held, connection)
             case Succeeded() | Failed() | Cancelled():
                 raise TypeError(f"an export in phase {export.phase} takes no step")
             case _:

@@ -16,6 +16,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -31,7 +32,7 @@ from export_worker.errors import (
 )
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClosedStore
-from export_worker.s3.store_check import CheckResult, StoreCheck
+from export_worker.s3.check_result import CheckResult
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, StoreChecked
 
 PAUSE_FIRST_S = 1.0
@@ -49,6 +50,14 @@ UNCHECKED = "has not been checked yet"
 _log = structlog.get_logger(__name__)
 
 
+class SmallCall(Protocol):
+    """The small call: `StoreCheck`, which imports boto3."""
+
+    async def run(self, *, reload: bool = False) -> CheckResult:
+        """See `StoreCheck`."""
+        ...
+
+
 class StoreGate:
     """The gate of one store. It is closed until the first check succeeds.
 
@@ -62,7 +71,7 @@ class StoreGate:
     def __init__(
         self,
         name: str,
-        check: StoreCheck,
+        check: SmallCall,
         instrument: Instrument = NULL_INSTRUMENT,
         redactor: Redactor | None = None,
     ) -> None:

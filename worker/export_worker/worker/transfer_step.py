@@ -12,7 +12,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import LeaseLostError, ObjectExistsError, StorageError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
-from export_worker.lifecycle.export import Running, Transferring
+from export_worker.lifecycle.export import Transferring
 from export_worker.lifecycle.observations import Polled, RemoteFile, ResumableUpload
 from export_worker.platforms.base import Download, Driver, ResumePoint, Resuming
 from export_worker.redis.claims import NO_SIGNAL, PlatformSignal
@@ -25,6 +25,7 @@ from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.step_details import Stopwatch, file_stored, timed_call, timed_open
 from export_worker.worker.store_gates import NO_GATES, StoreGates
+from export_worker.worker.storing import may_have_uploads
 
 _log = structlog.get_logger(__name__)
 
@@ -141,8 +142,8 @@ class TransferStep:
         An S3 that cannot be reached must not keep an export from its end. What stays open is logged, and the bucket's
         lifecycle rule removes it.
         """
-        export, state = held.claimed.export, held.claimed.export.state
-        if not isinstance(state, Transferring) and not (isinstance(state, Running) and state.upload is not None):
+        export = held.claimed.export
+        if not may_have_uploads(export.state):
             return
         try:
             await self._writer.for_export(export).abort_leftovers(export, keep)
