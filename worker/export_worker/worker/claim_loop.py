@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
@@ -102,7 +103,7 @@ class ClaimLoop(Worker):
     async def main(self) -> None:
         """Claims and runs steps until `drain` is called."""
         listening = asyncio.create_task(self._listen())
-        self._runner.places.open(self.role, Place(self._slots, self._start))
+        self._runner.places.open(self.role, Place(self._slots, self._start, self._note_due))
         try:
             while self.allow_pick_jobs:
                 self._wake.clear()
@@ -166,6 +167,12 @@ class ClaimLoop(Worker):
         """Claims at once."""
         self._wake.set()
 
+    def _note_due(self, due_at: datetime) -> None:
+        """Claims when a step is due that is enqueued here. What is due later, a claim until then reports."""
+        wait_s = (due_at - self._clock()).total_seconds()
+        if 0 < wait_s < QUEUE_POLL_S:
+            asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+
     def _start(self, claimed: ClaimedStep) -> None:
         """Starts a step whose slot is taken, if it needs one."""
         # The id has the version, because this worker may claim a lost step again before its first task has ended.
@@ -191,9 +198,12 @@ class ClaimLoop(Worker):
         """Frees the slot. A failed step changed nothing, and is due again when its lease ends."""
         self.tasks.pop(job_id, None)
         self._steps.pop(job_id, None)
+        connection = claimed.export.request.connection
+        if claimed.slotless or not self._slots.has_room(connection):
+            # Another step may have waited for this one to end. Of a step that is due at once, its commit notifies.
+            self._wake.set()
         if not claimed.slotless:
-            self._slots.give_back(claimed.export.request.connection)
-        self._wake.set()
+            self._slots.give_back(connection)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, RedisError):
             _log.warning("step.not_saved", export_id=claimed.export.export_id, step=claimed.step, error=str(error))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from export_worker.contract.redis_keys import Role
 from export_worker.lifecycle.export import Export, Queued, Running, Transferring
@@ -49,10 +50,12 @@ class Place:
 
     Args:
         start: Starts a step whose slot is taken.
+        note_due: Receives when a further step will be due.
     """
 
     slots: Slots
     start: Callable[[ClaimedStep], None]
+    note_due: Callable[[datetime], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,6 @@ class Reserved:
     place: Place
     connection: str
     keep: Keep
-
-    def start(self, claimed: ClaimedStep) -> None:
-        """Starts the step that the commit has claimed."""
-        self.place.start(claimed)
 
     def give_back(self) -> None:
         """Frees the slot: the commit has not claimed the step."""
@@ -90,6 +89,11 @@ class Places:
         """Removes the place of a role: no export stays for such a step any more."""
         with suppress(KeyError):
             del self._by_role[role]
+
+    def note_due(self, export: Export) -> None:
+        """Notes when the next step of an export is due, so that it is claimed here in time."""
+        if (place := self._by_role.get(export.role)) is not None:
+            place.note_due(export.due_at)
 
     def reserve(self, claimed: ClaimedStep, after: Export) -> Reserved | None:
         """Takes a slot for the next step of an export; None if it must not stay, or there is no room.

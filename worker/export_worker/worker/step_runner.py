@@ -6,7 +6,7 @@ a decision, and removes secrets from what a platform returned.
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import assert_never
 
@@ -79,6 +79,8 @@ class StepRunner:
         self.leases = leases
         self.gates = storing.gates
         self.places = Places(storing.gates)
+        self.ended: Callable[[], None] = lambda: None
+        """Called after the end of an export was saved, so that its event is delivered at once."""
         self._connections = connections
         self._storing = storing
         self._redactor = redactor
@@ -125,18 +127,20 @@ class StepRunner:
                 self._instrument.on(detail)
 
     async def _commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
-        reserved = self.places.reserve(held.claimed, decision.export)
-        if reserved is None:
-            await self.leases.commit(held, decision, signal)
-            return
-        following = None
+        """Saves the decision. Starts the next step if it was claimed here, or delivers the event of the end."""
+        reserved, following = self.places.reserve(held.claimed, decision.export), None
         try:
-            following = await self.leases.commit(held, decision, signal, reserved.keep)
+            keep = None if reserved is None else reserved.keep
+            following = await self.leases.commit(held, decision, signal, keep)
         finally:
-            if following is None:
+            if reserved is not None and following is None:
                 reserved.give_back()
-        if following is not None:
-            reserved.start(following)
+        if reserved is not None and following is not None:
+            reserved.place.start(following)
+        elif isinstance(decision.export.state, Ended):
+            self.ended()
+        else:
+            self.places.note_due(decision.export)
 
     async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         claimed, export = held.claimed, held.claimed.export
