@@ -14,7 +14,8 @@ from export_worker.egress.connector import AddressRefusedError, PolicyConnector,
 from export_worker.errors import DownloadForbiddenError, DownloadInvalidError, PlatformMalformedError
 from export_worker.platforms.http.auth import StaticAuth, authorization
 from export_worker.platforms.http.client import LISTING_MAX_BYTES, Call, HttpClient
-from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, Downloader
+from export_worker.platforms.http.download_body import EXPANSION_FREE_BYTES
+from export_worker.platforms.http.downloads import Downloader
 from export_worker.platforms.settings import ConnectionSettings
 from support.scripted_server import CANARY, ScriptedServer, redirected, replied
 

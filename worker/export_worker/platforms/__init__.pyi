@@ -15,11 +15,13 @@ from export_worker.platforms.base import Catalog as Catalog
 from export_worker.platforms.base import Checking as Checking
 from export_worker.platforms.base import Computed as Computed
 from export_worker.platforms.base import Direct as Direct
+from export_worker.platforms.base import DirectRest as DirectRest
 from export_worker.platforms.base import Discarding as Discarding
 from export_worker.platforms.base import Download as Download
 from export_worker.platforms.base import Driver as Driver
 from export_worker.platforms.base import Previewing as Previewing
 from export_worker.platforms.base import Receiver as Receiver
+from export_worker.platforms.base import RestReceiver as RestReceiver
 from export_worker.platforms.base import ResumePoint as ResumePoint
 from export_worker.platforms.base import Resuming as Resuming
 from export_worker.platforms.base import Upload as Upload

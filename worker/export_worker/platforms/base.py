@@ -68,6 +68,32 @@ class Direct(Protocol):
         """
 
 
+class RestReceiver(Protocol):
+    """Receives the rest of a body whose length is unknown into memory that the caller owns."""
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """See `Receiver`. Fewer bytes than fit mean that the body is complete."""
+
+    async def at_end(self) -> bool:
+        """Returns whether the body is complete; waits until that is certain. Raises the errors of `receive_into`."""
+
+
+@runtime_checkable
+class DirectRest(Protocol):
+    """Capability of a download: it can receive the rest of the body directly after `chunks` has yielded some of it."""
+
+    def rest_receiver(self, received_bytes: int, progress: Callable[[int], None]) -> RestReceiver | None:
+        """Returns a receiver for the rest. After this call `chunks` must not be continued.
+
+        Args:
+            received_bytes: Bytes that the caller has from `chunks`.
+            progress: Called with the number of bytes that were just received.
+
+        Returns:
+            None when the rest cannot be received in this way. The caller then continues with `chunks`.
+        """
+
+
 @runtime_checkable
 class Computed(Protocol):
     """Capability of a download: the platform computes it while it is read, so it may send nothing for a long time.

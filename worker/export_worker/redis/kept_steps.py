@@ -48,8 +48,12 @@ class Keep:
         }
 
 
-def kept_step(claimed: ClaimedStep, export: Export, keep: Keep) -> ClaimedStep:
-    """Returns the step after `claimed`, as the commit of `claimed` has claimed it."""
+def kept_step(claimed: ClaimedStep, export: Export, keep: Keep, timeline: tuple[bytes, ...] | None) -> ClaimedStep:
+    """Returns the step after `claimed`, as the commit of `claimed` has claimed it.
+
+    Args:
+        timeline: The timeline after the commit; None if it is not known.
+    """
     return ClaimedStep(
         export,
         keep.version,
@@ -57,6 +61,8 @@ def kept_step(claimed: ClaimedStep, export: Export, keep: Keep) -> ClaimedStep:
         export.role,
         durations_s=claimed.durations_s,
         trace=claimed.trace,
+        trace_context=claimed.trace_context,
+        timeline=timeline,
         requested_by=claimed.requested_by,
         kept=True,
         has_lists=is_apart(export),

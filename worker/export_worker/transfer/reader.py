@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Protocol
 
-from export_worker.platforms.base import Receiver
+from export_worker.platforms.base import Receiver, RestReceiver
 from export_worker.s3.threads import run_in_thread
 from export_worker.transfer.error_pages import SNIFF_BYTES
 from export_worker.transfer.source import ValidatedSource
@@ -18,6 +18,9 @@ from export_worker.transfer.transforms.base import Transform
 
 TRANSFORM_BYTES = 256 * 1024
 """Most bytes of one call of a transform. It bounds the output, and is large enough to be worth a thread."""
+PIECES_BYTES = 1024 * 1024
+"""Bytes that are read in pieces before the rest is received directly. A smaller file needs no rest: its connection can
+be used again."""
 
 
 class PartReader(Protocol):
@@ -41,6 +44,11 @@ class StreamReader:
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
+
+    @property
+    def rest_bytes(self) -> int:
+        """Bytes of the last piece that are not read yet."""
+        return len(self._rest)
 
     async def fill(self, buffer: memoryview) -> int:
         """See `PartReader`."""
@@ -73,9 +81,7 @@ class DirectReader:
 
     def __init__(self, receiver: Receiver, source: ValidatedSource) -> None:
         self._receiver = receiver
-        self._bandwidth = source.bandwidth
-        self._rate = source.rate
-        self._error_pages = source.error_pages
+        self._source = source
         self._at_start = not source.is_rest
 
     async def fill(self, buffer: memoryview) -> int:
@@ -84,24 +90,67 @@ class DirectReader:
         Raises:
             DownloadInvalidError: The body starts like an error page.
         """
-        filled = await self._receive(buffer)
+        filled = await _receive(self._receiver, buffer, self._source)
         if self._at_start:
             self._at_start = False
-            self._error_pages.check_beginning(bytes(buffer[: min(filled, SNIFF_BYTES)]))
+            self._source.error_pages.check_beginning(bytes(buffer[: min(filled, SNIFF_BYTES)]))
         return filled
 
     async def at_end(self) -> bool:
         """See `PartReader`."""
         return self._receiver.left_bytes == 0
 
-    async def _receive(self, buffer: memoryview) -> int:
-        """Receives a whole part at once, unless a bandwidth limit requires smaller pieces."""
-        filled, piece_bytes = 0, self._bandwidth.piece_bytes or len(buffer)
-        while filled < len(buffer) and not await self.at_end():
-            count_bytes = await self._rate.wait_for(self._receiver.receive_into(buffer[filled : filled + piece_bytes]))
-            await self._bandwidth.spend(count_bytes)
-            filled += count_bytes
+
+class UnknownLengthReader:
+    """Copies the first pieces, and lets the socket write the rest into the buffer if the download supports it.
+
+    Args:
+        pieces: Nothing has been read from it. It checks the beginning.
+        source: The source of the pieces.
+    """
+
+    def __init__(self, pieces: StreamReader, source: ValidatedSource) -> None:
+        self._pieces = pieces
+        self._source = source
+        self._read_bytes = 0
+        self._receiver: RestReceiver | None = None
+        self._may_receive = True
+
+    async def fill(self, buffer: memoryview) -> int:
+        """See `PartReader`."""
+        filled = await self._fill_from_pieces(buffer) if self._may_receive else 0
+        if self._receiver is not None:
+            return filled + await _receive(self._receiver, buffer[filled:], self._source)
+        return filled + await self._pieces.fill(buffer[filled:])
+
+    async def at_end(self) -> bool:
+        """See `PartReader`."""
+        if self._receiver is None:
+            return await self._pieces.at_end()
+        return await self._source.rate.wait_for(self._receiver.at_end())
+
+    async def _fill_from_pieces(self, buffer: memoryview) -> int:
+        """Reads what has to be read in pieces, up to the end of a piece, and then opens the receiver."""
+        filled = await self._pieces.fill(buffer[: max(0, PIECES_BYTES - self._read_bytes)])
+        filled += await self._pieces.fill(buffer[filled : filled + self._pieces.rest_bytes])
+        self._read_bytes += filled
+        if self._read_bytes >= PIECES_BYTES and not self._pieces.rest_bytes:
+            self._may_receive = False
+            self._receiver = self._source.rest_receiver(self._read_bytes)
         return filled
+
+
+async def _receive(receiver: Receiver | RestReceiver, buffer: memoryview, source: ValidatedSource) -> int:
+    """Receives a whole part at once, unless a bandwidth limit requires smaller pieces."""
+    filled, piece_bytes = 0, source.bandwidth.piece_bytes or len(buffer)
+    while filled < len(buffer):
+        piece = buffer[filled : filled + piece_bytes]
+        count_bytes = await source.rate.wait_for(receiver.receive_into(piece))
+        await source.bandwidth.spend(count_bytes)
+        filled += count_bytes
+        if count_bytes < len(piece):
+            break
+    return filled
 
 
 @asynccontextmanager
@@ -121,7 +170,7 @@ async def open_reader(
         return
     async with aclosing(source.chunks()) as pieces:
         if transform is None:
-            yield StreamReader(pieces)
+            yield UnknownLengthReader(StreamReader(pieces), source)
             return
         async with aclosing(_transformed(pieces, transform, executor)) as changed:
             yield StreamReader(changed)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from export_worker.errors import DownloadInterruptedError
-from export_worker.platforms.base import Computed, Direct, Download, Receiver
+from export_worker.platforms.base import Computed, Direct, DirectRest, Download, Receiver, RestReceiver
 from export_worker.s3.checksums import CRC64NVME, Checksum
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.error_pages import SNIFF_BYTES, ErrorPages
@@ -86,6 +86,14 @@ class ValidatedSource:
     def receiver(self) -> Receiver | None:
         """Returns a receiver of the body that replaces `chunks`, if the download supports it. It validates nothing."""
         return self._download.receiver(self._received) if isinstance(self._download, Direct) else None
+
+    def rest_receiver(self, received_bytes: int) -> RestReceiver | None:
+        """Returns a receiver of what follows the bytes that the caller has from `chunks`, if the download supports it.
+
+        It replaces `chunks`. The length of such a download is unknown, so there is nothing to validate at its end.
+        """
+        download = self._download
+        return download.rest_receiver(received_bytes, self._received) if isinstance(download, DirectRest) else None
 
     def _received(self, count_bytes: int) -> None:
         self.rate.count(count_bytes)

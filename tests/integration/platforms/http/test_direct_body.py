@@ -3,9 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from random import Random
 
 import aiohttp
@@ -14,55 +12,17 @@ import pytest
 from export_worker.errors import DownloadInterruptedError
 from export_worker.platforms.http.direct_body import DIRECT_MIN_BYTES, DirectBody, direct_body
 from support import certificates
+from support.raw_server import RawServer, Send
 
 BUFFER_BYTES = 1_000_000
 BODY = Random(11).randbytes(3 * BUFFER_BYTES + 12_345)
 PIECE_BYTES = 100_003
 RESET = struct.pack("ii", 1, 0)
 
-Send = Callable[[asyncio.StreamWriter], Awaitable[None]]
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> certificates.Certificate:
     return certificates.certificate(tmp_path_factory.mktemp("tls"))
-
-
-@dataclass
-class RawServer:
-    """Sends one response to every request, over plain HTTP or TLS."""
-
-    certificate: certificates.Certificate | None
-
-    @asynccontextmanager
-    async def responding(self, send: Send) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yields the response to a request. Its head has been read."""
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            handlers.append(asyncio.current_task())
-            with suppress(OSError):
-                await reader.readuntil(b"\r\n\r\n")
-                await send(writer)
-                await reader.read()  # until the client closes
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
-
-        handlers: list[asyncio.Task[None] | None] = []
-
-        tls = self.certificate
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server() if tls else None)
-        port = server.sockets[0].getsockname()[1]
-        connector = aiohttp.TCPConnector(ssl=tls.client() if tls else True)
-        try:
-            async with (
-                aiohttp.ClientSession(connector=connector, read_bufsize=65_536) as session,
-                session.get(f"{'https' if tls else 'http'}://127.0.0.1:{port}/a.csv") as response,
-            ):
-                yield response
-        finally:
-            server.close()
-            await asyncio.gather(*filter(None, handlers))
 
 
 @pytest.fixture(params=["plain", "tls"])

@@ -10,7 +10,7 @@ from export_worker.contract.packed import packed_format
 from export_worker.credentials import Redactor
 from export_worker.errors import DownloadInvalidError, PlatformMalformedError
 from export_worker.lifecycle.observations import RemoteFile, check_file_count
-from export_worker.platforms.base import Direct, Receiver, Versioned
+from export_worker.platforms.base import Direct, DirectRest, Receiver, RestReceiver, Versioned
 from export_worker.platforms.http.responses import excerpt_of_body
 
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2}){1,4096}")
@@ -122,6 +122,11 @@ class UserListDownload:
     def receiver(self, progress: Callable[[int], None]) -> Receiver | None:
         """See `platforms.base.Direct`. No check: a body that is received directly is longer than an error text."""
         return self._download.receiver(progress) if isinstance(self._download, Direct) else None
+
+    def rest_receiver(self, received_bytes: int, progress: Callable[[int], None]) -> RestReceiver | None:
+        """See `platforms.base.DirectRest`. An error text is so short that its end is never reached here."""
+        download = self._download
+        return download.rest_receiver(received_bytes, progress) if isinstance(download, DirectRest) else None
 
     def _check(self, body: bytes) -> None:
         if packed_format(body) is not None:  # no error text; the name of the column is packed, too

@@ -27,6 +27,7 @@ from export_worker.platforms.http.codings import CodingError, UnknownCodingError
 from export_worker.platforms.http.delivery import Delivery, delivery_trace
 from export_worker.platforms.http.failures import failure_reason
 from export_worker.platforms.http.outgoing import Auth, Credential, Outgoing, encoded_body, merged_headers
+from export_worker.platforms.http.recorded_response import DOWNLOAD_BUFFER_BYTES, record_downloads
 from export_worker.platforms.http.responses import HttpResponse, error_for, json_value, one_line
 from export_worker.platforms.http.uploads import Sending, rewound, source_errors
 from export_worker.platforms.http.urls import parse_base_url, with_query
@@ -54,8 +55,6 @@ LISTING_MAX_BYTES = 16 * 1024 * 1024
 """Listings have no pages, so a response may have tens of thousands of items. The limit stops an endless response."""
 INLINE_JSON_BYTES = 64 * 1024
 """A longer body is parsed in a thread. A body of this length takes a few milliseconds at most."""
-DOWNLOAD_BUFFER_BYTES = 256 * 1024
-"""Bytes that the event loop reads at once; aiohttp's own 64 KiB pauses the socket four times as often."""
 
 
 ANONYMOUS = Credential()
@@ -357,7 +356,9 @@ class HttpClient:
     def _session(self) -> aiohttp.ClientSession:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
-                connector=self._network.connector(self._address_policy, keepalive_timeout=KEEPALIVE_S),
+                connector=record_downloads(
+                    self._network.connector(self._address_policy, keepalive_timeout=KEEPALIVE_S)
+                ),
                 # A cookie would be a credential that is not in the configuration.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "export-worker"},

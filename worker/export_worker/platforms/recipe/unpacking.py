@@ -8,7 +8,7 @@ from export_worker.contract.packed import packed_format
 from export_worker.errors import DownloadInterruptedError, DownloadInvalidError
 from export_worker.platforms.base import Download
 from export_worker.platforms.http.codings import CodingError, decoded
-from export_worker.platforms.http.downloads import EXPANSION_FREE_BYTES, EXPANSION_MAX
+from export_worker.platforms.http.download_body import EXPANSION_FREE_BYTES, EXPANSION_MAX
 from export_worker.platforms.recipe.joining import Joiner
 from export_worker.platforms.recipe.zip_stream import ZipStream
 
