@@ -74,7 +74,9 @@ class World:
         self.keys = Keys(NAMESPACE)
         self.s3 = MemoryS3()
         self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
-        self.platform = ScriptedPlatform(scenario.files_of_job, scenario.missing_once, self._platform_is_down)
+        self.platform = ScriptedPlatform(
+            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick
+        )
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
             services.redis, self.keys, self.s3, self.scheduler.loop.time, copies=scenario.fail_over is not None
