@@ -106,10 +106,12 @@ class ActivityPage:
 
     Args:
         cursor: For the next page; None if this is the last one.
+        missing: The queues whose acts are missing, because their Redis cannot be reached.
     """
 
     entries: list[ActivityEntry]
     cursor: str | None
+    missing: tuple[str, ...] = ()
 
 
 class ActivityLog:

@@ -34,7 +34,7 @@ from export_producers.records import (
     wrong_connection,
 )
 from export_producers.requesters import LIBRARY
-from export_producers.statuses import read_conflict, read_existing, read_statuses, read_timeline
+from export_producers.statuses import read_conflict, read_existing, read_records, read_statuses, read_timeline
 from export_producers.storage import Storage
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
@@ -106,8 +106,10 @@ class ExportQueue(Closing):
 
     async def known_connections(self) -> dict[str, str]:
         """Returns connection → platform: the connections that the caller passed, else those that workers announced."""
-        if self._connections is not None:
-            return dict(self._connections)
+        return await self.announced_connections() if self._connections is None else dict(self._connections)
+
+    async def announced_connections(self) -> dict[str, str]:
+        """Returns connection → platform: the connections that workers have announced."""
         async with translate_redis_errors(self._url):
             announced = await self._redis.hgetall(self._keys.connections)
         return {name.decode(): platform.decode() for name, platform in announced.items()}
@@ -351,15 +353,15 @@ class ExportQueue(Closing):
             InvalidRequestError: The export has not ended, or not at `ended_at`.
         """
         async with translate_redis_errors(self._url):
-            # Read before the status: every later end changes the step, which the script compares.
-            step, request = await self._redis.hmget(self._keys.export(export_id), "step", "request")
-        status, now = await self.status(export_id), await self.storage.now()
-        if step is None or request is None:
+            (record,) = await read_records(self._client, self._keys, [export_id])
+        now = await self.storage.now()
+        if record is None or record.step is None or record.request is None:
             raise ExportNotFoundError(export_id)
-        start, restarted = retried(status, start, now, ended_at)
-        restart, key = Restart(status, restarted, int(step), start, now), idempotency_key_of(request)
+        start, restarted = retried(record.status, start, now, ended_at)
+        restart = Restart(record.status, restarted, record.step, start, now, record.past)
+        names = restart.keys(self._keys, idempotency_key_of(record.request))
         async with translate_redis_errors(self._url):
-            answer = await self._retry.word(restart.keys(self._keys, key), restart.arguments(self._keys))
+            answer = await self._retry.word(names, restart.arguments(self._keys), *restart.stored(self._keys))
         if answer != "restarted" and ended_at is not None:
             raise ended_otherwise(export_id)
         # If another caller has restarted the export in the meantime, its current status is returned.

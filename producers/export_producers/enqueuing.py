@@ -9,7 +9,7 @@ from export_producers.records import Offer
 from export_worker.contract.redis_keys import Keys
 from export_worker.errors import InvalidRequestError
 from export_worker.redis.client import commands
-from export_worker.redis.scripts import Script, decode_document
+from export_worker.redis.scripts import Call, Script, decode_document
 
 
 async def send_offers(keys: Keys, enqueue: Script, offers: Sequence[Offer]) -> list[dict[str, Any]]:
@@ -17,9 +17,9 @@ async def send_offers(keys: Keys, enqueue: Script, offers: Sequence[Offer]) -> l
 
     Needs one round trip, and two more if Redis does not have the script. Raises the errors of redis-py.
     """
-    calls = [(offer.keys(keys), offer.arguments(keys)) for offer in offers]
+    calls: list[Call] = [(offer.keys(keys), offer.arguments(keys), ()) for offer in offers]
     if len(calls) == 1:
-        ((names, arguments),) = calls
+        ((names, arguments, _),) = calls
         return [await enqueue.document(names, arguments)]
     # Even a repeated request is enqueued once: its export id stays the same.
     return [decode_document(answer) for answer in await enqueue.answers(calls)]

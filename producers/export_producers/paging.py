@@ -155,7 +155,9 @@ def page_of(found: Found, statuses: Sequence[Status | None], where: ExportFilter
         if status is not None and where.matches(status)
     ]
     page = [status for _, status in matching[:limit]]
+    positions = [position for position, _ in matching[:limit]]
     following = matching[limit - 1][0] if len(matching) > limit else found.next
     if following is None:
-        return Page(page, None, found.total)
-    return Page(page, following.cursor, found.total, following.created_at if len(page) < limit else None)
+        return Page(page, None, found.total, positions=positions)
+    searched_until = following.created_at if len(page) < limit else None
+    return Page(page, following.cursor, found.total, searched_until, positions)

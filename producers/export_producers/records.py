@@ -4,7 +4,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from json import dumps
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -13,8 +12,10 @@ from export_producers.identities import MessageIdentity
 from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
 from export_worker.contract.facets import facets_of
-from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.model import epoch_ms
 from export_worker.contract.names import did_you_mean, unknown_name
+from export_worker.contract.past import Past
+from export_worker.contract.past_documents import record_fields
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
@@ -29,6 +30,8 @@ the key."""
 
 RECORD_FIELDS = ("status", "progress", "request", "requested_by", "trace")
 """The fields of a record that a status is read from."""
+REQUEST = RECORD_FIELDS.index("request")
+"""The position of the request in these fields."""
 
 Start = Literal["submit", "poll", "transfer"]
 """The step from which an export restarts."""
@@ -68,7 +71,6 @@ class Offer:
         export_id = self.export_id
         return [
             keys.export(export_id),
-            keys.timeline(export_id),
             keys.open,
             keys.created,
             keys.phase(Phase.QUEUED),
@@ -109,7 +111,6 @@ class Offer:
             "message_ttl_ms": MESSAGE_TTL_MS,
             "published_ms": None if self.message is None else self.message.published_ms,
             "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
-            "note": dumps({"at": isoformat(self.now), "phase": Phase.QUEUED, "step": 0, "note": "accepted"}),
             "job_id": keys.job_id(export_id, 0),
             "payload": job_payload(export_id, 0, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,
@@ -125,12 +126,16 @@ class Page:
         total: How many exports match on all pages together; None if counting them would take too long.
         searched_until: The search stopped at exports that were accepted at this time, with fewer matches than the page
             has room for. The next page continues there.
+        positions: The position of each status, if the listing has an order that can be continued.
+        missing: The queues whose exports are missing, because their Redis cannot be reached.
     """
 
     statuses: list[Status]
     cursor: str | None
     total: int | None = None
     searched_until: datetime | None = None
+    positions: Sequence["Position"] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -176,6 +181,7 @@ class Restart:
         after: Its status after the restart.
         step: The number of the step that the record had when it was read.
         start: The step to restart from.
+        past: The packed record, if the export has one.
     """
 
     before: Status
@@ -183,6 +189,7 @@ class Restart:
     step: int
     start: Start
     now: datetime
+    past: Past | None = None
 
     def keys(self, keys: Keys, idempotency_key: str) -> list[str]:
         """The keys of `retry.lua`."""
@@ -198,6 +205,29 @@ class Restart:
             keys.dedupe(idempotency_key),
             ARQ_JOB_PREFIX + keys.job_id(export_id, self.step),
         ]
+
+    def stored(self, keys: Keys) -> list[bytes]:
+        """The bytes that `retry.lua` stores: for a packed record, its header, its fields and its timeline."""
+        if self.past is None:
+            return []
+        return [self.past.header.text, *self._fields(keys), *self.past.timeline]
+
+    def _fields(self, keys: Keys) -> list[bytes]:
+        """The names and values of the hash that replaces the packed record."""
+        if self.past is None:
+            return []
+        identity = self.past.header.identity
+        message = {"message": f"{keys.prefix}{identity}".encode()} if identity else {}
+        fields = record_fields(self.past) | message
+        return [part for name, value in fields.items() for part in (name.encode(), value)]
+
+    def _of_past(self, keys: Keys) -> dict[str, object]:
+        """What the script must know of a packed record."""
+        if self.past is None:
+            return {}
+        header = self.past.header
+        event_id = f"{self.before.export_id}.{header.generation}"
+        return {"event_id": event_id, "until_ms": header.until_ms, "fields": len(self._fields(keys))}
 
     def arguments(self, keys: Keys) -> dict[str, object]:
         """The argument of `retry.lua`."""
@@ -221,6 +251,7 @@ class Restart:
             "payload": job_payload(export_id, self.step, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,
             "message_ttl_ms": MESSAGE_TTL_MS,
+            **self._of_past(keys),
         }
 
 

@@ -3,42 +3,95 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from export_producers.records import RECORD_FIELDS, Offer, differing_fields, read_status
+from pydantic_core import to_json
+
+from export_producers.readable import count_of, json_object
+from export_producers.records import RECORD_FIELDS, REQUEST, Offer, differing_fields, read_status
+from export_worker.contract.past import TIMELINE_MAX, Past, UnreadablePastError, is_packed, unpack
+from export_worker.contract.past_documents import request_of_past, status_of_past
+from export_worker.contract.phase import Phase
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import IdempotencyConflictError
+from export_worker.redis.records import read_fields
 
 _log = logging.getLogger(__name__)
+
+ACCEPTED = "accepted"
+"""The note of the first transition."""
 
 TIMELINE_READ_MAX = 1000
 """Transitions that are read. Workers keep fewer."""
 
 
-async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Status | None]:
-    """Returns the statuses of exports with one round trip; None for an export that does not exist.
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a retry must know of an export.
+
+    Args:
+        step: The number of the step that would run next; None if the record is damaged.
+        request: As JSON; None if the record is damaged.
+        past: The packed record of an ended export; None if a hash has it.
+    """
+
+    status: Status
+    step: int | None
+    request: bytes | None
+    past: Past | None = None
+
+
+async def read_records(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Record | None]:
+    """Returns the records of exports with one round trip; None for an export that does not exist.
 
     A record that cannot be read is logged and left out, so that a list and a bulk run have all others.
     """
-    async with client.pipeline(transaction=False) as pipe:
+    if not export_ids:
+        return []
+    # In one transaction: an export that ends in between would have neither a hash nor a packed record.
+    async with client.pipeline(transaction=True) as pipe:
         for export_id in export_ids:
-            # Read first: a transfer that ends in between removes its list, and its status has all files then.
             pipe.lrange(keys.stored(export_id), 0, -1)
-            pipe.hmget(keys.export(export_id), RECORD_FIELDS)
+            pipe.hmget(keys.export(export_id), [*RECORD_FIELDS, "step"])
+            pipe.get(keys.past(export_id))
         answers = iter(await pipe.execute())
     return [
-        readable_status(export_id, record, stored)
-        for export_id, stored, record in zip(export_ids, answers, answers, strict=True)
+        _record(export_id, [packed, *record] if packed else [None, *record], stored)
+        for export_id, stored, record, packed in zip(export_ids, answers, answers, answers, strict=True)
     ]
 
 
+def _record(export_id: str, values: Sequence[bytes | None], stored: Sequence[bytes]) -> Record | None:
+    packed, *fields, step = values
+    status = readable_status(export_id, [packed] if packed else fields, stored)
+    if status is None:
+        return None
+    if packed is None:
+        return Record(status, count_of(step) if step is not None else None, fields[REQUEST])
+    past = unpack(export_id, packed)
+    return Record(status, past.header.step, to_json(request_of_past(past)), past)
+
+
+async def read_statuses(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[Status | None]:
+    """Returns the statuses of exports as `read_records` reads them."""
+    return [None if record is None else record.status for record in await read_records(client, keys, export_ids)]
+
+
 def readable_status(export_id: str, record: Sequence[bytes | None], stored: Sequence[bytes] = ()) -> Status | None:
-    """Returns the status of a record with `RECORD_FIELDS`; None if it does not exist, or cannot be read."""
+    """Returns the status of a record with `RECORD_FIELDS`; None if it does not exist, or cannot be read.
+
+    Args:
+        record: The values of these fields. The first one may be the packed record of an ended export.
+    """
+    first = record[0]
     try:
-        return None if record[0] is None else read_status(record, stored)
+        if first is None:
+            return None
+        return status_of_past(unpack(export_id, first)) if is_packed(first) else read_status(record, stored)
     except ValueError as error:
         _log.warning("the record of export %s cannot be read (%s)", export_id, type(error).__name__)
         return None
@@ -46,11 +99,38 @@ def readable_status(export_id: str, record: Sequence[bytes | None], stored: Sequ
 
 async def read_timelines(client: Any, keys: Keys, export_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
     """Returns the transitions of exports with one round trip, the oldest first."""
-    async with client.pipeline(transaction=False) as pipe:
+    if not export_ids:
+        return []
+    async with client.pipeline(transaction=True) as pipe:
         for export_id in export_ids:
             pipe.lrange(keys.timeline(export_id), -TIMELINE_READ_MAX, -1)
-        answers = await pipe.execute() if export_ids else []
-    return [[read for entry in entries if (read := _transition(entry)) is not None] for entries in answers]
+            pipe.hget(keys.export(export_id), "status")
+            pipe.get(keys.past(export_id))
+        answers = iter(await pipe.execute())
+    return [
+        _timeline(export_id, entries, status, packed)
+        for export_id, entries, status, packed in zip(export_ids, answers, answers, answers, strict=True)
+    ]
+
+
+def _timeline(
+    export_id: str, entries: Sequence[bytes], status: bytes | None, packed: bytes | None
+) -> list[dict[str, Any]]:
+    """Returns the transitions of an export. The acceptance is not stored: it follows from the time of creation."""
+    document = status
+    if packed is not None:
+        try:
+            past = unpack(export_id, packed)
+        except UnreadablePastError:
+            return []
+        entries, document = past.timeline, past.state
+    transitions = [read for entry in entries if (read := _transition(entry)) is not None]
+    created_at = (json_object(document or b"") or {}).get("created_at")
+    has_first = len(entries) >= TIMELINE_MAX or (transitions and transitions[0]["note"] == ACCEPTED)
+    if created_at is None or has_first:
+        return transitions
+    first = {"at": created_at, "phase": Phase.QUEUED, "step": 0, "note": ACCEPTED}
+    return [*filter(None, [_transition(to_json(first))]), *transitions]
 
 
 def _transition(entry: bytes) -> dict[str, Any] | None:
@@ -89,5 +169,6 @@ async def read_existing(client: Any, keys: Keys, offer: Offer) -> Status | None:
 
 async def read_conflict(client: Any, keys: Keys, request: ExportRequest, export_id: str) -> IdempotencyConflictError:
     """Returns the error for a key or message of another request, with the fields in which the requests differ."""
-    fields = differing_fields(request, await client.hget(keys.export(export_id), "request"))
+    (record,) = await read_fields(client, keys, [export_id], ["request"])
+    fields = differing_fields(request, record.get("request"))
     return IdempotencyConflictError(export_id, fields, of_message=request.idempotency_key is None)

@@ -141,7 +141,7 @@ def test_table_of_commands_is_complete() -> None:
 
 
 def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> None:
-    example, recipe, network, keys, storage, hook, callers = blocks("worker/OPERATING.md", "toml")
+    example, recipe, queues, network, keys, storage, hook, callers = blocks("worker/OPERATING.md", "toml")
     for name in ("GIO_TOKEN", "AMPLITUDE_KEY", "AMPLITUDE_SECRET"):
         clean_environment.setenv(name, "some-token")
     # The later examples repeat a table of the first one, as a reader would edit it.
@@ -149,7 +149,16 @@ def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> N
     hooked = re.sub(r"\[sinks\.hook\]\n(.+\n)+", hook, example)
     networked = re.sub(r"\[connections\.gio\]\n(.+\n)+", network, example)
     called = re.sub(r"\[gateway\]\n(.+\n)+\n\[gateway\.keys\.oncall\]\n(.+\n)+", callers, example)
-    for text in (example, networked, divided, f"{example}\n{storage}", f"{example}\n{recipe}", hooked, called):
+    for text in (
+        example,
+        networked,
+        divided,
+        f"{example}\n{storage}",
+        f"{example}\n{recipe}",
+        f"{example}\n{queues}",
+        hooked,
+        called,
+    ):
         Path("export-worker.toml").write_text(text, encoding="utf-8")
         check_settings(load_config())
 

@@ -48,6 +48,7 @@ PRODUCERS_MAY_IMPORT = (
     "export_worker.redis.cancellation",
     "export_worker.redis.scripts",
     "export_worker.redis.replay",
+    "export_worker.redis.records",
 )
 PRODUCERS_ARE_KNOWN_FROM = FLOOR_OF["wiring"]
 """Rooms from here on up may start what producers offer: the gateway, triggers, commands."""

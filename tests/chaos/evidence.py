@@ -15,6 +15,7 @@ from export_worker.contract.event import Event
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Status
 from export_worker.redis.client import close_redis, open_redis
+from export_worker.redis.records import read_fields
 from support import leftovers
 from support.worker_site import Site
 
@@ -73,7 +74,8 @@ async def collect(services: Services, exports: dict[str, Accepted]) -> Evidence:
     keys = Keys(site.namespace)
     try:
         for export_id in exports:
-            (state,) = await client.hmget(keys.export(export_id), "state")
+            (record,) = await read_fields(client, keys, [export_id], ["state"])
+            state = record.get("state")
             evidence.generations[export_id] = 1 if state is None else json.loads(state)["generation"]
         entries: list[Any] = await client.xrange(site.stream)
     finally:

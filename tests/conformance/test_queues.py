@@ -15,8 +15,10 @@ from arq.connections import ArqRedis
 from conformance.queue_suite import CONNECTIONS, QueueSuite, Subject
 from export_producers import Accepted, ExportQueue, Phase, Queue, Status, SyncExportQueue, TraceContext
 from export_producers.testing import End, Fails, InMemoryExportQueue, Stays, Succeeds
+from export_worker.contract.past_documents import stored_event
 from export_worker.contract.redis_keys import Keys
 from export_worker.errors import ServiceUnreachableError
+from export_worker.redis.records import read_events
 from support.redis_site import REFUSED, QueueSite, request_of
 
 
@@ -103,7 +105,9 @@ class TestExportQueue(QueueSuite):
         for given in (trace, None):
             accepted = await subject.queue.enqueue(request_of(), trace=given)
             await subject.end(accepted.export_id, True)
-            event = json.loads(await arq_redis.get(keys.event(f"{accepted.export_id}.1")) or "")
+            event_id = f"{accepted.export_id}.1"
+            (stored,) = await read_events(arq_redis, keys, [event_id])
+            event = json.loads(stored_event(stored or b"", event_id, keys.namespace).model_dump_json())
             assert event.get("traceparent", None if given else "absent") == (trace.traceparent if given else "absent")
 
 

@@ -22,6 +22,7 @@ from export_worker.errors import OperationFailedError, PlatformUnavailableError,
 from export_worker.lifecycle import endings, transitions
 from export_worker.redis.client import commands
 from support.command_forks import COMMAND
+from support.earlier_records import store_as_earlier
 from support.redis_site import MANY, POLICY, REFUSED, QueueSite, request_of
 from support.terminal import Terminal
 from support.worker_site import CommandResult, Site
@@ -226,6 +227,7 @@ async def test_bulk_retry_leaves_out_exports_of_removed_connections_unless_they_
 
 async def test_bulk_retry_restarts_an_export_whose_kind_is_unknown_here(failures: Failures) -> None:
     export_id, keys = await failures.add(), failures.records.keys
+    await store_as_earlier(failures.records, export_id)
     request = json.loads((await failures.records.record(export_id))["request"])
     request["export"] = {"kind": "growingio.removed"}
     await commands(failures.records.redis).hset(keys.export(export_id), mapping={"request": json.dumps(request)})

@@ -29,6 +29,7 @@ OF_TRANSFERS = {"zstandard.backend_cffi", "pyarrow", "export_worker.transfer.eng
 FOR_DEVELOPERS = {"rich", "pygments", "greenlet", "jwt.api_jwt", "cryptography.hazmat"}
 OF_PAGES = {"jinja2", "export_producers.console.pages", "export_producers.gateway.documents.openapi"}
 OTHER_DRIVERS = {f"export_worker.platforms.{name}" for name in ("growingio_rest", "sensorsdata", "thinkingdata")}
+DRIVER = {"export_worker.platforms.growingio"}
 RECIPES = {"export_worker.recipes.box", "export_worker.platforms.recipe"}
 
 
@@ -57,7 +58,7 @@ async def test_gateway_accepts_and_shows_exports_without_the_console_and_drivers
                 async with client.get(path) as shown:
                     assert shown.status == 200
 
-    forbidden = AWS | OF_TRANSFERS | FOR_DEVELOPERS | OTHER_DRIVERS | RECIPES
+    forbidden = AWS | OF_TRANSFERS | FOR_DEVELOPERS | OF_PAGES | OTHER_DRIVERS | RECIPES | DRIVER
     assert await imported(site, ["gateway"], "gateway.started", call) & forbidden == set()
 
 

@@ -16,6 +16,7 @@ from export_worker.contract.status import Phase
 from export_worker.redis.client import close_redis, open_redis
 from support import secret_canaries
 from support.crashes import killed_at
+from support.past_records import readable
 from support.worker_site import Site, worker
 
 RECIPE = """
@@ -95,7 +96,7 @@ async def in_redis(site: Site) -> str:
         "zset": lambda key: client.zrange(key, 0, -1),
     }
     keys = [key async for key in client.scan_iter(f"*{site.namespace}*")]
-    found = [str(await readers[(await client.type(key)).decode()](key)) for key in keys]
+    found = [str(readable(key, await readers[(await client.type(key)).decode()](key))) for key in keys]
     await close_redis(client)
     assert any("signed.users" in text for text in found)
     return "\n".join(found)

@@ -6,6 +6,7 @@ from typing import Any
 
 from explore.memory_s3 import MemoryS3
 from explore.virtual_loop import Process
+from export_worker.contract.past import read_header
 from export_worker.contract.redis_keys import Keys
 
 WRITES_FORGOTTEN = 2
@@ -128,7 +129,7 @@ class Chronicle:
         export_id, now_s = arguments["export_id"], self._clock()
         phase, step, retry = self._read(export_id)
         verdict = answer["verdict"] if isinstance(answer, dict) else answer
-        if verdict == "lease_lost":
+        if verdict in {"lease_lost", "timeline_grew"}:
             return
         if script in {"cancel", "retry"} and verdict in {"requested", "restarted"}:
             before = next((change.phase for change in reversed(self.changes) if change.export_id == export_id), "")
@@ -141,6 +142,10 @@ class Chronicle:
         self.changes.append(Change(now_s, script, worker, export_id, phase, step, retry, sealed))
 
     def _read(self, export_id: str) -> tuple[str, int, str]:
+        packed = self._redis.get(self._keys.past(export_id))
+        if packed is not None:
+            header = read_header(packed)
+            return header.phase, header.step, ""
         phase, step, retry = self._redis.hmget(self._keys.export(export_id), "phase", "step", "retry")
         return (phase or b"").decode(), int(step or 0), (retry or b"").decode()
 

@@ -27,6 +27,7 @@ from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.errors import InvalidRequestError, ServiceUnreachableError
 from export_worker.s3.client import S3Client
+from support.past_records import record_of, timeline_of
 from support.redis_site import SINKS
 
 T = TypeVar("T")
@@ -233,16 +234,20 @@ class World:
         pipe = redis.pipeline(transaction=False)
         for export_id in redis.zrange(keys.created, 0, -1):
             pipe.hmget(keys.export(export_id.decode()), "phase", "retry")
+            pipe.exists(keys.past(export_id.decode()))
         for name in self.sinks:
             pipe.zcard(keys.outbox(name))
         answers = pipe.execute()
-        records, outboxes = answers[: -len(self.sinks)], answers[-len(self.sinks) :]
-        return not any(outboxes) and all((phase or b"").decode() in ENDED and not retry for phase, retry in records)
+        records, outboxes = iter(answers[: -len(self.sinks)]), answers[-len(self.sinks) :]
+        return not any(outboxes) and all(
+            has_past or ((phase or b"").decode() in ENDED and not retry)
+            for (phase, retry), has_past in zip(records, records, strict=True)
+        )
 
     def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""
-        found = self._services.redis.hgetall(self.keys.export(export_id))
-        return {name.decode(): value.decode() for name, value in found.items()}
+        redis, keys = self._services.redis, self.keys
+        return record_of(export_id, redis.hgetall(keys.export(export_id)), redis.get(keys.past(export_id)))
 
     def facets(self, export_id: str) -> set[tuple[str, str]]:
         """Returns the facets and values whose indexes have an export."""
@@ -258,8 +263,9 @@ class World:
 
     def timeline(self, export_id: str) -> list[bytes]:
         """Returns the timeline of an export, as JSON texts."""
-        entries: list[bytes] = self._services.redis.lrange(self.keys.timeline(export_id), 0, -1)
-        return entries
+        redis, keys = self._services.redis, self.keys
+        entries = redis.lrange(keys.timeline(export_id), 0, -1)
+        return timeline_of(export_id, entries, redis.get(keys.past(export_id)))
 
     def leftovers(self, export_id: str) -> set[str]:
         """Returns the keys of open work that still contain an export."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.past import Past, pack_body, unpack
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import StepError
@@ -53,22 +54,21 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Original:
-    """An export that can be copied.
+class Template:
+    """A text of which copies differ in some values.
 
     Args:
-        pieces: The commands that write it: the texts between the values.
+        pieces: The texts between the values.
         fills: Makes the different texts in between from the values of a copy.
         order: The text after each piece but the last.
     """
 
-    values: Values
     pieces: Sequence[bytes]
     fills: Sequence[Callable[[Values], bytes]]
     order: Sequence[int]
 
     def copy(self, values: Values) -> bytes:
-        """Returns the commands that write a copy."""
+        """Returns the text of a copy."""
         texts = [fill(values) for fill in self.fills]
         parts = [self.pieces[0]]
         for number, piece in zip(self.order, self.pieces[1:], strict=True):
@@ -76,19 +76,53 @@ class Original:
         return b"".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Original:
+    """An export that can be copied.
+
+    Args:
+        commands: The commands that write it.
+        past: Its packed record, if it has ended; without its state and timeline.
+        state: The state and the timeline of the packed record, a line each.
+    """
+
+    values: Values
+    keys: Keys
+    commands: Template
+    past: Past | None
+    state: Template
+
+    def copy(self, values: Values) -> bytes:
+        """Returns the commands that write a copy."""
+        commands = self.commands.copy(values)
+        return commands if self.past is None else commands + self._packed(self.past, values)
+
+    def _packed(self, past: Past, values: Values) -> bytes:
+        state, *timeline = self.state.copy(values).split(b"\n")
+        value = past.header.text + pack_body(values.export_id, state, timeline, trace=past.trace)
+        return _encoded((b"SET", self.keys.past(values.export_id).encode(), value, b"PX", b"%d" % KEPT_MS))
+
+
 async def read_original(site: QueueSite, export_id: str, key: str) -> Original:
     """Reads an export with its index entries, from a namespace with a few exports: every key is read."""
+    packed = await site.redis.get(site.keys.past(export_id))
+    past = None if packed is None else unpack(export_id, packed)
     commands = [command async for command in _commands(site, export_id, key)]
     status = await site.queue.status(export_id)
     values = Values(export_id, key, epoch_ms(status.created_at))
-    blob = b"".join(map(_encoded, commands))
-    tokens = _tokens(site.keys, values, blob)
+    state = b"" if past is None else b"\n".join((past.state, *past.timeline))
+    written = _template(site.keys, values, b"".join(map(_encoded, commands)))
+    return Original(values, site.keys, written, past, _template(site.keys, values, state))
+
+
+def _template(keys: Keys, values: Values, blob: bytes) -> Template:
+    tokens = _tokens(keys, values, blob)
     pattern = re.compile(b"|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
     found = list(pattern.finditer(blob))
     starts, ends = [0, *(match.end() for match in found)], [*(match.start() for match in found), len(blob)]
     pieces = [blob[start:end] for start, end in zip(starts, ends, strict=True)]
     numbers = {token: number for number, token in enumerate(tokens)}
-    return Original(values, pieces, list(tokens.values()), [numbers[match[0]] for match in found])
+    return Template(pieces, list(tokens.values()), [numbers[match[0]] for match in found])
 
 
 def _tokens(keys: Keys, values: Values, blob: bytes) -> dict[bytes, Callable[[Values], bytes]]:
@@ -123,10 +157,10 @@ def _encoded(command: Command) -> bytes:
 
 async def _commands(site: QueueSite, export_id: str, key: str) -> AsyncIterator[Command]:
     """Yields the commands that write everything that belongs to an export, and the values that indexes have."""
-    own = {site.keys.dedupe(key).encode()}
+    own, packed = {site.keys.dedupe(key).encode()}, site.keys.past(export_id).encode()
     for name in sorted([name async for name in site.redis.scan_iter(f"*{site.keys.prefix}*", count=1000)]):
         kind: bytes = await site.redis.type(name)
-        is_own = export_id.encode() in name or name in own
+        is_own = (export_id.encode() in name or name in own) and name != packed
         if kind == b"zset":
             for member, score in await site.redis.zrange(name, 0, -1, withscores=True):
                 if export_id.encode() in member or (score == 0 and is_value_set(site.keys, name)):

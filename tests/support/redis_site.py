@@ -34,6 +34,7 @@ from export_worker.redis.claims import (
 from export_worker.redis.client import commands
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
+from support.past_records import record_of
 
 POLICY = Policy(poll=PollSchedule(2.0, 60.0), retry=Backoff(1.0, 30.0), max_attempts=50, deadline_s=86_400.0)
 ONE_ATTEMPT = replace(POLICY, max_attempts=1)
@@ -242,9 +243,9 @@ class QueueSite:
         return await self.sweeper(owner).sweep(self.now)
 
     async def record(self, export_id: str) -> dict[str, str]:
-        """Returns the fields of a record."""
-        found = await self.redis.hgetall(self.keys.export(export_id))
-        return {name.decode(): value.decode() for name, value in found.items()}
+        """Returns the fields of a record: of its hash, or of the packed record of an ended export."""
+        packed = await self.redis.get(self.keys.past(export_id))
+        return record_of(export_id, await self.redis.hgetall(self.keys.export(export_id)), packed)
 
     async def due_ms(self, export_id: str, step: int, role: Role = "control") -> float | None:
         """Returns the score of a queue entry, or None if there is none."""

@@ -10,6 +10,8 @@ import boto3
 import pytest
 import redis
 
+from support.past_records import readable
+
 TOKEN = "canary-token-5c1d9e70"
 OAUTH_SECRET = "canary-oauth+secret/8b2f41aa"
 AWS_ACCESS_KEY = "AKIACANARY3D7E0091"
@@ -49,7 +51,7 @@ def search_redis(url: str) -> None:
     """Searches all keys and values."""
     for key, value in redis_entries(url):
         check("the name of a Redis key", key)
-        check(f"the Redis key {key.decode()}", repr(value).encode())
+        check(f"the Redis key {key.decode()}", repr(readable(key, value)).encode())
 
 
 def redis_entries(url: str, pattern: str = "*") -> Iterator[tuple[bytes, Any]]:

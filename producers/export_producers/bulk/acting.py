@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import compress
 
 from export_producers.bulk.orders import BulkOrder
 from export_producers.lua import script
 from export_producers.records import Restart, idempotency_key_of, retried
-from export_producers.statuses import read_statuses
+from export_producers.statuses import Record, read_records
 from export_producers.storage import Storage
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Status
@@ -23,7 +22,7 @@ class Acting:
         self._retry, self._cancel = (Script(storage.client, script(name)) for name in ("retry", "cancel"))
 
     async def act(self, order: BulkOrder, selected: Sequence[Status]) -> int:
-        """Acts on exports, in three round trips for all of them together.
+        """Acts on exports, in two round trips for all of them together.
 
         An export that no longer matches, or was restarted since it was selected, is left as it is.
 
@@ -39,46 +38,32 @@ class Acting:
         now, storage = await self._storage.now(), self._storage
         export_ids = [status.export_id for status in selected]
         async with storage.calls():
-            # Read before the statuses: every later end changes the step, which the script compares.
-            records = await self._records(export_ids)
-            statuses = await read_statuses(storage.client, storage.keys, export_ids)
-            match = [status is not None and any(where.matches(status) for where in order.passes) for status in statuses]
-            found = [status for status in compress(statuses, match) if status is not None]
-            if order.action == "cancel":
-                return await self._cancel_all(found, now)
-            ends = {status.export_id: status.finished_at for status in selected}
-            calls = [
-                call
-                for status, record in zip(found, compress(records, match), strict=True)
-                if (call := self._restart(order, status, record, ends, now)) is not None
+            records = await read_records(storage.client, storage.keys, export_ids)
+            found = [
+                record
+                for record in records
+                if record is not None and any(where.matches(record.status) for where in order.passes)
             ]
+            if order.action == "cancel":
+                return await self._cancel_all([record.status for record in found], now)
+            ends = {status.export_id: status.finished_at for status in selected}
+            calls = [call for record in found if (call := self._restart(order, record, ends, now)) is not None]
             return (await self._retry.answers(calls)).count(b"restarted") if calls else 0
 
-    async def _records(self, export_ids: Sequence[str]) -> list[list[bytes | None]]:
-        async with self._storage.client.pipeline(transaction=False) as pipe:
-            for export_id in export_ids:
-                pipe.hmget(self._storage.keys.export(export_id), ["step", "request"])
-            records: list[list[bytes | None]] = await pipe.execute() if export_ids else []
-        return records
-
     def _restart(
-        self,
-        order: BulkOrder,
-        status: Status,
-        record: Sequence[bytes | None],
-        ends: Mapping[str, datetime | None],
-        now: datetime,
+        self, order: BulkOrder, record: Record, ends: Mapping[str, datetime | None], now: datetime
     ) -> Call | None:
         """Returns the call of the script; None if the export has not ended, or not as it was selected."""
-        step, request = record
-        if step is None or request is None:
+        status = record.status
+        if record.step is None or record.request is None:
             return None
         try:
             start, restarted = retried(status, order.start, now, ends[status.export_id])
         except InvalidRequestError:
             return None
-        restart, keys = Restart(status, restarted, int(step), start, now), self._storage.keys
-        return restart.keys(keys, idempotency_key_of(request)), restart.arguments(keys)
+        restart, keys = Restart(status, restarted, record.step, start, now, record.past), self._storage.keys
+        names = restart.keys(keys, idempotency_key_of(record.request))
+        return names, restart.arguments(keys), restart.stored(keys)
 
     async def _cancel_all(self, statuses: Sequence[Status], now: datetime) -> int:
         keys = self._storage.keys
@@ -86,6 +71,7 @@ class Acting:
             (
                 [keys.export(status.export_id), keys.open, keys.queue("control"), keys.queue("transfer")],
                 {"export_id": status.export_id, "now_ms": epoch_ms(now), "prefix": keys.prefix},
+                (),
             )
             for status in statuses
         ]

@@ -124,6 +124,8 @@ class BulkPreview(_Answer):
     """Some of `count`, the newest first."""
     complete: bool
     """Whether every export was counted. Otherwise there are more."""
+    missing_queues: list[str] = []
+    """The queues whose Redis cannot be reached: their exports are neither counted nor acted on."""
 
 
 class Progress(_Answer):
@@ -180,3 +182,5 @@ class BulkRun(_Answer):
     """Who has ordered the run; null if that is not known."""
     connections: list[str] | None
     """The only connections that the run concerns, because its caller may use no others; null for all."""
+    missing_queues: list[str] = []
+    """The queues whose Redis cannot be reached. If they have a part of the run, the numbers are without it."""

@@ -65,7 +65,7 @@ def console_app(context: GatewayContext) -> web.Application:
         middlewares=[error_pages, check_origin, identify, check_form, record, authorize, read_numbers]
     )
     app[CONTEXT] = context
-    app[SESSIONS] = Sessions(context.queue.storage)
+    app[SESSIONS] = Sessions(context.queue)
     app[overview.STATS] = overview.shared_stats(context.queue)
     app[LIVE_PAGES] = LivePages(context)
     app[NUMBERS] = shared_numbers(context)

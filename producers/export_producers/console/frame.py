@@ -125,13 +125,15 @@ def html(request: web.Request, template: str, **arguments: Any) -> str:
     """Returns the text of a page; see `page`."""
     preferences = preferences_of(request)
     visitor = request.get(VISITOR)
-    numbers = badges(request.get(OVERVIEW), visitor.principal.connections if visitor else None)
+    overview = request.get(OVERVIEW)
+    numbers = badges(overview, visitor.principal.connections if visitor else None)
     frame = {
         **spoken(preferences.lang),
         "preferences": preferences,
         "links": {name: _links(request, name) for name in CHOICES},
         "navigation": NAVIGATION,
         "badges": numbers,
+        "missing_queues": overview.missing_queues if overview and visitor else [],
         "badge": next((numbers.get(name) for name, target in NAVIGATION if request.path == target), None),
         "path": request.path,
         "visitor": visitor,

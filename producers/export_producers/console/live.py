@@ -29,11 +29,10 @@ from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, GatewayContext, query
 from export_producers.gateway.handlers.streams import RECONNECT_MS, EventStream
 from export_producers.gateway.problems import ProblemError
+from export_producers.queues.batches import details_of, statuses_of
 from export_producers.reads.batched import BatchedRead
 from export_producers.reads.change_feed import Batch
 from export_producers.reads.changes import Change, merged
-from export_producers.reads.details import read_details
-from export_producers.statuses import read_statuses
 from export_worker.errors import ExportWorkerError, ServiceUnreachableError
 from export_worker.redis.cancellation import cancel_and_wait
 
@@ -156,10 +155,9 @@ class LivePages:
     """All pages that visitors look at now, and the loop that refreshes them."""
 
     def __init__(self, context: GatewayContext) -> None:
-        storage = context.queue.storage
-        self.statuses = BatchedRead(partial(read_statuses, storage.client, storage.keys))
+        self.statuses = BatchedRead(partial(statuses_of, context.queue))
         """Reads the statuses of exports once for all pages."""
-        self.details = BatchedRead(partial(read_details, storage))
+        self.details = BatchedRead(partial(details_of, context.queue))
         """Reads everything about exports once for all pages."""
         self._context = context
         self._pages: dict[Hashable, LivePage] = {}

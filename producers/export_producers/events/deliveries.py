@@ -10,6 +10,7 @@ from export_producers.readable import count_of, json_object, moment_of
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp
 from export_worker.errors import ExportNotFoundError
+from export_worker.redis.records import fields_of_past
 
 EVENTS_MAX = 100
 """Events of one export that are searched for. An export that is retried more often has its first ones listed."""
@@ -57,10 +58,13 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     event_ids = [f"{export_id}.{number}" for number in range(1, EVENTS_MAX + 1)]
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         pipe.hmget(keys.export(export_id), ["request"])
+        pipe.get(keys.past(export_id))
         pipe.hgetall(keys.sinks)
         for event_id in event_ids:
             pipe.zscore(keys.events, event_id)
-        (request,), announced, *times = await pipe.execute()
+        (request,), past, announced, *times = await pipe.execute()
+    if past is not None:
+        request = fields_of_past(export_id, past, ["request"]).get("request")
     if request is None:
         raise ExportNotFoundError(export_id)
     types = {name.decode(): kind.decode() for name, kind in announced.items()}

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from export_producers.events.given_up import index_given_up
 from export_producers.events.listing import Position, Which, visible
 from export_producers.readable import UnreadableRecordError
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.contract.model import epoch_ms
+from export_worker.redis.records import read_events
 from export_worker.redis.replay import Replay, Replayed
 
 DELIVER_MAX = 1000
@@ -50,7 +49,7 @@ async def deliver_now(storage: Storage, sinks: Sequence[str], event_id: str) -> 
     async with storage.calls():
         try:
             return await Replay(storage.client, storage.keys, sinks).deliver(event_id, now)
-        except ValidationError:
+        except ValueError:
             raise UnreadableRecordError(f"event {event_id}, or the record of its export,") from None
 
 
@@ -100,7 +99,7 @@ async def _deliverable(storage: Storage, chosen: Sequence[Position]) -> list[Pos
         return []
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         for each in chosen:
-            pipe.exists(storage.keys.event(each.event_id))
             pipe.zscore(storage.keys.outbox(each.sink), each.event_id)
-        found = iter(await pipe.execute())
-    return [each for each, kept, due in zip(chosen, found, found, strict=True) if kept and due is None]
+        due = await pipe.execute()
+        kept = await read_events(storage.client, storage.keys, [each.event_id for each in chosen])
+    return [each for each, event, at in zip(chosen, kept, due, strict=True) if event is not None and at is None]

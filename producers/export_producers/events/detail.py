@@ -1,6 +1,6 @@
 """Reads one event: the CloudEvent, and how far each sink has it."""
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from export_producers.events.deliveries import Delivery, state_of_note, states_of
 from export_producers.events.listing import export_of, sink_types
@@ -8,6 +8,9 @@ from export_producers.readable import UnreadableRecordError, json_object
 from export_producers.storage import Storage
 from export_worker.contract.event import Event, SinkTestEvent
 from export_worker.contract.model import Model
+from export_worker.contract.past import is_packed
+from export_worker.contract.past_documents import stored_event
+from export_worker.redis.records import is_event
 
 
 class EventDetail(Model):
@@ -33,16 +36,20 @@ async def read_event(storage: Storage, event_id: str) -> EventDetail | None:
     keys, types = storage.keys, await sink_types(storage)
     async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
         pipe.get(keys.event(event_id))
+        pipe.get(keys.past(export_of(event_id)))
         pipe.hget(keys.export(export_of(event_id)), "request")
         pipe.get(keys.sink_test(event_id))
-        stored, request, refused = await pipe.execute()
+        kept, past, request, refused = await pipe.execute()
+    stored = past if past is not None and is_event(past, event_id) else kept
     if stored is None:
         return None
     try:
-        event = _EVENT.validate_json(stored)
-    except ValidationError:
+        is_json = not is_packed(stored)
+        event = _EVENT.validate_json(stored) if is_json else stored_event(stored, event_id, keys.namespace)
+    except ValueError:
         raise UnreadableRecordError(f"event {event_id}") from None
-    notify = None if request is None else (json_object(request) or {}).get("notify")
+    asked = event.data.request if isinstance(event, Event) else None
+    notify = (asked or json_object(request or b"") or {}).get("notify")
     sinks = [event.subject] if isinstance(event, SinkTestEvent) else sorted(types if notify is None else notify)
     states = await states_of(storage, [(event_id, sink) for sink in sinks])
     if refused is not None:

@@ -12,6 +12,7 @@ from export_producers.events.given_up import index_given_up
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.redis.records import read_fields
 
 State = Literal["pending", "given_up", "delivered"]
 STATES: tuple[State, ...] = ("pending", "given_up", "delivered")
@@ -78,11 +79,15 @@ class EventPage:
     Args:
         cursor: None on the last page.
         total: How many there are; None if the caller may not see all of them.
+        positions: The position of each event.
+        missing: The queues whose events are missing, because their Redis cannot be reached.
     """
 
     deliveries: list[Delivery]
     cursor: str | None
     total: int | None
+    positions: Sequence[Position] = ()
+    missing: tuple[str, ...] = ()
 
 
 async def sink_types(storage: Storage) -> dict[str, str]:
@@ -117,11 +122,13 @@ async def read_events(storage: Storage, which: Which, limit: int, after: Positio
     last = chosen[-1] if len(seen) > limit else found[size - 1] if len(found) > size else None
     if last is not None and last not in seen:
         last = last.hidden
-    deliveries = await _described(storage, which.types, chosen)
+    described = zip(chosen, await _described(storage, which.types, chosen), strict=True)
+    matching = [(position, each) for position, each in described if each.state == which.state]
     return EventPage(
-        [each for each in deliveries if each.state == which.state],
+        [each for _, each in matching],
         None if last is None else last.cursor,
         total if which.allowed is None else None,
+        [position for position, _ in matching],
     )
 
 
@@ -195,14 +202,13 @@ async def visible(storage: Storage, allowed: frozenset[str] | None, found: Seque
     """
     if allowed is None or not found:
         return found
-    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
-        for each in found:
-            pipe.hget(storage.keys.export(export_of(each.event_id)), "connection")
-        connections = await pipe.execute()
+    async with storage.calls():
+        export_ids = [export_of(each.event_id) for each in found]
+        records = await read_fields(storage.client, storage.keys, export_ids, ["connection"])
     return [
         each
-        for each, connection in zip(found, connections, strict=True)
-        if each.event_id.startswith(TEST_PREFIX) or (connection or b"").decode() in allowed
+        for each, record in zip(found, records, strict=True)
+        if each.event_id.startswith(TEST_PREFIX) or record.get("connection", b"").decode() in allowed
     ]
 
 
@@ -248,7 +254,7 @@ async def _read_delivered(storage: Storage, which: Which, limit: int) -> EventPa
         )
         for each in seen[:limit]
     ]
-    return EventPage(deliveries, None, len(seen))
+    return EventPage(deliveries, None, len(seen), seen[:limit])
 
 
 def export_of(event_id: str) -> str:

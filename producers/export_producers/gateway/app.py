@@ -1,17 +1,17 @@
 """The application: its routes, and the middlewares around them."""
 
 import asyncio
+from functools import partial
+from importlib import import_module
 from time import monotonic
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.console.app import console_app
 from export_producers.gateway.callers.access import authenticate, authorize
 from export_producers.gateway.callers.principals import PRINCIPAL
 from export_producers.gateway.context import CONTEXT, GatewayContext, json_response
-from export_producers.gateway.documents.openapi import document
 from export_producers.gateway.documents.schemas import Health, Root
 from export_producers.gateway.handlers import (
     activity,
@@ -29,6 +29,7 @@ from export_producers.gateway.handlers import (
     overviews,
     streams,
 )
+from export_producers.gateway.late_app import LateApp
 from export_producers.gateway.metrics import route_of
 from export_producers.gateway.problems import SECURITY_HEADERS, ProblemError, error_response
 from export_worker.contract.parsing import REQUEST_MAX_BYTES
@@ -72,7 +73,7 @@ def build_app(context: GatewayContext) -> web.Application:
     app.add_routes([*ROUTES, *OPEN_ROUTES])
     if context.options.serves_console:
         app.router.add_get("/console", console)
-        app.add_subapp("/console/", console_app(context))
+        app.router.register_resource(LateApp("/console", partial(_console_app, context)))
     app.cleanup_ctx.append(bulk.running)
     app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(_stop_streams)
@@ -116,9 +117,16 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
         return error_response(error)
 
 
+async def _console_app(context: GatewayContext) -> web.Application:
+    module = await asyncio.to_thread(import_module, "export_producers.console.app")
+    app: web.Application = module.console_app(context)
+    return app
+
+
 async def openapi(_: web.Request) -> web.Response:
     """Returns the OpenAPI document."""
-    return web.json_response(document(), dumps=dumps)
+    module = await asyncio.to_thread(import_module, "export_producers.gateway.documents.openapi")
+    return web.json_response(module.document(), dumps=dumps)
 
 
 async def root(request: web.Request) -> web.Response:
@@ -144,8 +152,8 @@ async def readyz(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     if context.stopping.is_set():
         raise ProblemError(503, "stopping", "the gateway is stopping", headers={"Retry-After": "1"})
-    await context.queue.check()
-    return json_response(Health())
+    checked = await context.queue.check()
+    return json_response(Health(missing_queues=list(checked.missing)))
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -153,11 +161,9 @@ async def metrics(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     try:
         async with asyncio.timeout(REDIS_CHECK_TIMEOUT_S):
-            await context.queue.check()
+            redis_up = not (await context.queue.check()).missing
     except (ServiceUnreachableError, TimeoutError):
         redis_up = False
-    else:
-        redis_up = True
     return await context.metrics.response(redis_up=redis_up)
 
 

@@ -12,7 +12,6 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from export_producers.choices import LIST_MAX
-from export_producers.client import ExportQueue
 from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal
 from export_producers.gateway.callers.wrong_keys import WrongKeys
@@ -20,6 +19,8 @@ from export_producers.gateway.installation import Installation
 from export_producers.gateway.metrics import Metrics
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.queues.feeds import ChangesOfQueues
+from export_producers.queues.queues import ExportQueues
 from export_producers.reads.change_feed import ChangeFeed
 from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview, WorkerState
@@ -61,14 +62,14 @@ class GatewayContext:
         stopping: Set when the gateway stops. Event streams then end.
     """
 
-    queue: ExportQueue
+    queue: ExportQueues
     callers: Callers
     rate_limit: RateLimit
     wrong_keys: WrongKeys
     overview: SharedRead[Overview]
     workers: SharedRead[list[WorkerState]]
     failures: SharedReads[Failures]
-    changes: ChangeFeed
+    changes: ChangeFeed | ChangesOfQueues
     catalog: CatalogCall | None
     options: GatewayOptions
     preview: PreviewCall | None = None
@@ -86,7 +87,7 @@ class GatewayContext:
 
         The overview, which all pages show, sets this clock once a minute.
         """
-        return self.queue.storage.clock.time()
+        return self.queue.now
 
     @contextmanager
     def hold_key(self, owner: str | None, key: str | None) -> Iterator[None]:

@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from export_producers.gateway.documents.schemas import PROBLEM_PREFIX, PROBLEM_TYPE, FieldError, Problem
+from export_producers.queues.fan_out import QueueUnreachableError
 from export_producers.readable import UnreadableRecordError
 from export_worker.errors import (
     ErrorCode,
@@ -162,6 +163,9 @@ def _from_our_error(error: ExportWorkerError) -> web.Response:
 def _internal(error: ExportWorkerError) -> web.Response:
     """Returns the response for an error behind the gateway. Its addresses and settings are only logged."""
     _log.error("request.failed", code=error.code, error=str(error))
+    if isinstance(error, QueueUnreachableError):
+        detail = f"the Redis of queue {error.queue} is unreachable or refuses calls; retry later"
+        return _unavailable(error, detail, RETRY_AFTER_S)
     if isinstance(error, ServiceUnreachableError):
         return _unavailable(
             error, "a service that the gateway needs is unreachable or refuses calls; retry later", RETRY_AFTER_S

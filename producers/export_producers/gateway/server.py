@@ -4,8 +4,8 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from time import monotonic
@@ -22,16 +22,19 @@ from export_producers.gateway.handlers.failures import FAILURES_KEPT_S
 from export_producers.gateway.installation import Installation
 from export_producers.gateway.options import GatewayOptions
 from export_producers.gateway.problems import error_response, status_response
-from export_producers.reads.change_feed import ChangeFeed
+from export_producers.queues.queues import ExportQueues
 from export_producers.reads.shared import SharedRead, SharedReads
 from export_producers.searching import index_metadata
 from export_worker.contract.dry_run import PreviewCall
-from export_worker.errors import ConfigError
+from export_worker.errors import ConfigError, ServiceUnreachableError
+from export_worker.redis.cancellation import cancel_and_wait
 
 HEADER_MAX_BYTES = 8190
 """Limit of the request line and of one header field: the default of most servers."""
 IDLE_TIMEOUT_S = 75.0
 """A connection on which no complete request arrives for so long is closed."""
+INDEX_RETRY_S = 5.0
+"""Between two attempts to set up the index of a queue that could not be reached when the gateway started."""
 
 NOTHING_KNOWN = Installation()
 
@@ -40,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 async def serve(
     options: GatewayOptions,
-    queue: ExportQueue,
+    queue: ExportQueue | ExportQueues,
     catalog: CatalogCall | None,
     stop: asyncio.Event,
     *,
@@ -58,8 +61,10 @@ async def serve(
         ServiceUnreachableError: Redis is unreachable at the start.
     """
     options.check()
-    await index_metadata(queue.storage, options.search_metadata, datetime.now(UTC))
-    async with listening(options, queue, catalog, preview=preview, installation=installation) as url:
+    async with (
+        indexing(ExportQueues.of(queue), options.search_metadata),
+        listening(options, queue, catalog, preview=preview, installation=installation) as url,
+    ):
         sys.stdout.write(f"gateway: {url}\n")
         sys.stdout.flush()
         _log.info("gateway.started", url=url, keys=len(options.api_keys) + len(options.keys))
@@ -68,9 +73,36 @@ async def serve(
 
 
 @asynccontextmanager
+async def indexing(queues: ExportQueues, names: Sequence[str]) -> AsyncIterator[None]:
+    """Sets by which metadata exports are indexed. A queue that cannot be reached now is set up when it can be.
+
+    Raises:
+        ServiceUnreachableError: No queue can be reached.
+    """
+
+    async def index() -> bool:
+        done = await queues.every(lambda queue: index_metadata(queue.storage, names, datetime.now(UTC)))
+        return not done.missing
+
+    async def index_the_others() -> None:
+        while True:
+            await asyncio.sleep(INDEX_RETRY_S)
+            with suppress(ServiceUnreachableError):
+                if await index():
+                    return
+
+    rest = None if await index() else asyncio.create_task(index_the_others())
+    try:
+        yield
+    finally:
+        if rest is not None:
+            await cancel_and_wait(rest)
+
+
+@asynccontextmanager
 async def listening(
     options: GatewayOptions,
-    queue: ExportQueue,
+    queue: ExportQueue | ExportQueues,
     catalog: CatalogCall | None = None,
     clock: Callable[[], float] = monotonic,
     *,
@@ -85,15 +117,16 @@ async def listening(
     Raises:
         ConfigError: The address cannot be bound.
     """
+    queues = ExportQueues.of(queue)
     context = GatewayContext(
-        queue=queue,
+        queue=queues,
         callers=Callers(options),
         rate_limit=RateLimit(options.requests_per_second, options.burst, clock),
         wrong_keys=WrongKeys(clock),
-        overview=SharedRead(queue.reads.overview, clock=clock),
-        workers=SharedRead(queue.reads.workers, clock=clock),
+        overview=SharedRead(queues.overview, clock=clock),
+        workers=SharedRead(queues.workers, clock=clock),
         failures=SharedReads(FAILURES_KEPT_S, clock),
-        changes=ChangeFeed(queue.reads.changes),
+        changes=queues.changes(),
         catalog=catalog,
         options=options,
         preview=preview,

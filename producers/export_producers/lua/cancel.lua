@@ -13,6 +13,7 @@ local export, open, control_queue, transfer_queue = unpack(KEYS)
 
 local record = redis.call('HMGET', export, 'phase', 'step', 'claims', 'connection', 'released', 'kind')
 local phase, step, claims, connection, released, kind = unpack(record)
+phase = phase or phase_of_export(args.prefix, args.export_id)
 if not phase then
   return cjson.encode({verdict = 'not_found'})
 end

@@ -1,7 +1,7 @@
 -- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` of the
 -- worker is loaded before this file.
 --
--- KEYS: export, timeline, open, created, index of the phase queued, queue, arq job, connections, identity (dedupe of an
+-- KEYS: export, open, created, index of the phase queued, queue, arq job, connections, identity (dedupe of an
 --       idempotency key, or message; only with one of them), dedupe that version 0.1 gave the message (only with one)
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
@@ -13,7 +13,6 @@
 --   is_owned             true if the identity is an idempotency key of a caller with a name (missing: it is not)
 --   message_ttl_ms       how long the identity of a message or of such a caller is kept while its export is open
 --   trace                the trace context (JSON text; missing: none)
---   note                 the first entry of the timeline (JSON text)
 --   job_id, payload, payload_ttl_ms
 -- Answer: JSON object {verdict, export_id, phase, platform}
 --   accepted             also for a repeated call, whose first answer was lost
@@ -21,13 +20,13 @@
 --   conflict             the identity was used with another request, whose export is export_id
 --   wrong_connection     no worker has announced the connection, or its platform is another one (platform)
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, created, phase_index, queue, job, connections, identity, earlier = unpack(KEYS)
+local export, open, created, phase_index, queue, job, connections, identity, earlier = unpack(KEYS)
 
 local function answer(verdict, export_id, phase)
   return cjson.encode({verdict = verdict, export_id = export_id, phase = phase})
 end
 
-local accepted_phase = redis.call('HGET', export, 'phase')
+local accepted_phase = phase_of_export(args.prefix, args.export_id)
 if accepted_phase then
   return answer('accepted', args.export_id, accepted_phase)
 end
@@ -44,7 +43,7 @@ end
 -- Returns the answer if the identity belongs to an export. An identity whose export has expired may be used again.
 local function known_answer(key, by_version_0_1)
   local known = redis.call('HMGET', key, 'export_id', 'fingerprint', 'named_by')
-  local phase = known[1] and redis.call('HGET', args.prefix .. 'export:' .. known[1], 'phase')
+  local phase = known[1] and phase_of_export(args.prefix, known[1])
   -- Version 0.1 kept the identity of a message as an idempotency key, without `named_by`. Its numbers of messages did
   -- not say when a message was published.
   if not phase or (by_version_0_1 and (known[3] or is_older_than_message(known[1]))) then
@@ -76,7 +75,6 @@ end
 if args.trace then
   redis.call('HSET', export, 'trace', args.trace)
 end
-redis.call('RPUSH', timeline, args.note)
 for _, index in ipairs({open, created, phase_index}) do
   redis.call('ZADD', index, args.now_ms, args.export_id)
 end

@@ -13,7 +13,7 @@
 --   first, last          the highest and lowest time (ms) of creation, as ZREVRANGEBYSCORE has them
 --   after_ms, after_id   the position of the last export of the page before (missing: this is the first page)
 --   limit, examine_max   how many exports to return, and how many entries of the index to read
---   unsure_limit         as `limit`, if the answer may have exports that do not match
+--   unsure_limit         as `limit`, if the answer may have exports that do not match, or a text is sought
 --   sought_texts         the record of the export has one of these texts (missing: no search). The search also stops when
 --                        it has read too many bytes: each `large_bytes` of a record count as an entry of the index
 --   sought_name, sought_index
@@ -97,6 +97,7 @@ local function is_visible(id)
     return true
   end
   local connection = redis.call('HGET', args.prefix .. 'export:' .. id, 'connection')
+    or (read_past(args.prefix, id) or {}).connection
   for _, each in ipairs(args.connections) do
     if each == connection then
       return true
@@ -119,10 +120,12 @@ end
 
 local answer = {false}
 
--- Adds the fields of an export to the answer. Returns how many bytes they have.
+-- Adds the fields of an export to the answer. Returns how many bytes they have. A packed record is the first field.
 local function add_fields(id)
   local bytes = 0
-  for _, value in ipairs(redis.call('HMGET', args.prefix .. 'export:' .. id, unpack(args.fields))) do
+  local values = redis.call('HMGET', args.prefix .. 'export:' .. id, unpack(args.fields))
+  values[1] = values[1] or redis.call('GET', args.prefix .. 'past:' .. id)
+  for _, value in ipairs(values) do
     bytes = bytes + #(value or '')
     answer[#answer + 1] = value
   end
@@ -157,7 +160,7 @@ local function total_of()
 end
 
 local total = total_of()
-local limit = unsure and args.unsure_limit or args.limit
+local limit = (unsure or texts) and args.unsure_limit or args.limit
 
 local function is_in_all(id)
   for position = 2, #indexes do
@@ -185,7 +188,12 @@ local function may_be_sought(id)
   if not texts or (args.sought_id and string.sub(id, 1, #args.sought_id) == args.sought_id) then
     return true
   end
-  for _, document in ipairs(redis.call('HMGET', args.prefix .. 'export:' .. id, 'status', 'request')) do
+  local documents = redis.call('HMGET', args.prefix .. 'export:' .. id, 'status', 'request')
+  if not documents[1] and not documents[2] then
+    -- A packed record cannot be searched here.
+    return redis.call('EXISTS', args.prefix .. 'past:' .. id) == 1
+  end
+  for _, document in ipairs(documents) do
     examined = examined + math.floor(#(document or '') / args.large_bytes)
     for _, text in ipairs(texts) do
       if string.find(document or '', text, 1, true) then

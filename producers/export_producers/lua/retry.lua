@@ -12,11 +12,40 @@
 --   created_ms           when the export was accepted
 --   job_id, payload, payload_ttl_ms
 --   message_ttl_ms       how long the identity of a message is kept while its export is open
+--   event_id, until_ms   of the end before the retry, and when it expires (missing: the record is not packed)
+--   fields               how many of ARGV[3] and the following are names and values of the record's fields
+-- ARGV[2]: the header of the packed record that the caller has read. Then names and values, and entries of the timeline
 -- Answer: restarted, or changed when the export has changed since the caller has read it; then nothing was changed.
 local args = cjson.decode(ARGV[1])
 local export, timeline, open, ended, old_index, new_index, queue, dedupe, job = unpack(KEYS)
 
-if redis.call('HGET', export, 'step') ~= args.step or not redis.call('ZSCORE', ended, args.export_id) then
+-- Writes the hash and the timeline of a packed record, whose last end is kept for its event. Returns whether it is still
+-- the record that the caller has read.
+local function unpack_record()
+  local _, value = read_past(args.prefix, args.export_id)
+  local given = ARGV
+  local header, first_entry = given[2], 3 + args.fields
+  if string.sub(value or '', 1, #header) ~= header then
+    return false
+  end
+  redis.call('HSET', export, unpack(given, 3, first_entry - 1))
+  for position = first_entry, #given do
+    redis.call('RPUSH', timeline, given[position])
+  end
+  local kept_ms = math.max(1, args.until_ms - args.now_ms)
+  redis.call('SET', args.prefix .. 'event:' .. args.event_id, value, 'PX', string.format('%.0f', kept_ms))
+  redis.call('DEL', args.prefix .. 'past:' .. args.export_id)
+  return true
+end
+
+local function is_unchanged()
+  if args.event_id then
+    return unpack_record()
+  end
+  return redis.call('HGET', export, 'step') == args.step and redis.call('ZSCORE', ended, args.export_id)
+end
+
+if not is_unchanged() then
   return 'changed'
 end
 redis.call('HSET', export, 'status', args.status, 'phase', args.phase, 'retry', args.start)

@@ -132,10 +132,12 @@ def _change(entry: bytes, fields: Mapping[bytes, bytes]) -> Change:
 
 def merged(changes: Sequence[Change]) -> list[Change]:
     """Returns one change of each export, from its phase before the first to its phase after the last one. Pure."""
-    first = {change.export_id: change for change in reversed(changes)}
-    last = {change.export_id: change for change in changes}
-    found = [replace(change, was=first[change.export_id].was) for change in last.values()]
-    return sorted(found, key=lambda change: _order(change.position))
+    first, last = dict[str, Change](), dict[str, Change]()
+    for change in changes:
+        first.setdefault(change.export_id, change)
+        last.pop(change.export_id, None)  # the order is that of the last changes
+        last[change.export_id] = change
+    return [replace(change, was=first[change.export_id].was) for change in last.values()]
 
 
 def moved(before: Sequence[Transfer], after: Sequence[Transfer], position: str) -> list[Change]:

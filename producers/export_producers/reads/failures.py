@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from export_producers.filters import ExportFilter
-from export_producers.queue import Queue
 from export_producers.reads.causes import cause_of
 from export_producers.reads.failures_document import FailureGroup, Failures
-from export_producers.records import decode_cursor
+from export_producers.records import Page
 from export_producers.retries import may_succeed
 from export_worker.contract.status import Phase, Status
 
@@ -25,7 +25,16 @@ SAMPLE = 5
 """Ids of exports in each group."""
 
 
-async def read_failures(queue: Queue, where: ExportFilter) -> Failures:
+class Listing(Protocol):
+    """What failures are read from: one queue, or several."""
+
+    async def page(
+        self, phase: Phase | None = None, limit: int = ..., cursor: str | None = None, *, where: ExportFilter = ...
+    ) -> Page:
+        """Returns one page of exports."""
+
+
+async def read_failures(queue: Listing, where: ExportFilter) -> Failures:
     """Returns the newest failed exports that match, in groups by cause.
 
     Each page of 1,000 takes one round trip. At most five pages are read, each of which examines 5,000 exports at most.
@@ -35,12 +44,13 @@ async def read_failures(queue: Queue, where: ExportFilter) -> Failures:
     """
     where = replace(where, phase=Phase.FAILED)
     causes = Causes()
-    cursor, total = None, None
+    cursor, total, searched_until, missing = None, None, None, set[str]()
     for number in range(FAILURES_MAX // READ_AT_ONCE):
         page = await queue.page(limit=READ_AT_ONCE, cursor=cursor, where=where)
         causes.add(page.statuses)
         total = page.total if number == 0 else total
-        cursor = page.cursor
+        missing.update(page.missing)
+        cursor, searched_until = page.cursor, page.searched_until or causes.oldest_at
         if cursor is None:
             break
     last = datetime.now(UTC)
@@ -52,7 +62,8 @@ async def read_failures(queue: Queue, where: ExportFilter) -> Failures:
         counted_until=last,
         groups_left_out=causes.groups - len(groups),
         total=causes.count if cursor is None else total,
-        searched_until=None if cursor is None else decode_cursor(cursor).created_at,
+        searched_until=None if cursor is None else searched_until,
+        missing_queues=sorted(missing),
     )
 
 
@@ -87,11 +98,14 @@ class Causes:
 
     def __init__(self) -> None:
         self._groups: dict[Cause, Members] = defaultdict(Members)
+        self.oldest_at: datetime | None = None
+        """When the last export that was added was accepted; None without any."""
 
     def add(self, statuses: Iterable[Status]) -> None:
         """Adds failed exports, the newest first."""
         for status in statuses:
             self._groups[_cause(status)].add(status)
+            self.oldest_at = status.created_at
 
     @property
     def groups(self) -> int:

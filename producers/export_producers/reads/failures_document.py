@@ -56,3 +56,5 @@ class Failures(_Report):
     """How many failed exports match. Null if counting them would take too long."""
     searched_until: Timestamp | None
     """The groups have only exports that were accepted at this time or later. Null if they have all that match."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""

@@ -207,6 +207,17 @@ class RedisOverview(_Report):
     """Whether it writes every change to its append-only file."""
 
 
+class QueueState(_Report):
+    """One of several queues: a namespace on its Redis."""
+
+    namespace: str
+    """Its namespace in Redis."""
+    open: Count
+    """Its exports that have not ended."""
+    redis: RedisOverview
+    """Its Redis."""
+
+
 class Overview(_Report):
     """The state of everything at one moment."""
 
@@ -215,11 +226,12 @@ class Overview(_Report):
     version: str
     """The version of export-worker that has read it."""
     namespace: str
-    """The namespace in Redis."""
+    """The namespace in Redis. Of several queues, all of them with a comma between them."""
     phases: dict[Phase, Count]
     """The exports by phase."""
     complete: bool
-    """Whether the numbers by connection are exact. They are not for some minutes after an update from version 0.1."""
+    """Whether the numbers by connection are exact. They are not for some minutes after an update from version 0.1, and
+    while a queue is missing."""
     connections: dict[str, ConnectionOverview]
     """The connections that workers have announced, or of which exports are stored."""
     queue: dict[Role, QueueOverview]
@@ -231,7 +243,11 @@ class Overview(_Report):
     triggers: dict[str, TriggerOverview]
     """The triggers that have been started."""
     redis: RedisOverview
-    """Redis itself."""
+    """Redis itself. Of several, the one whose memory is fullest."""
+    queues: dict[str, QueueState] = {}
+    """The queues that can be reached. Empty if the gateway has only one, and for a caller of some connections."""
+    missing_queues: list[str] = []
+    """The other queues: the Redis of each cannot be reached, and nothing here counts its exports."""
 
     def of_connections(self, allowed: frozenset[str], triggers: Collection[str] = ()) -> Self:
         """Returns the overview as a caller sees it who may see only these connections.
@@ -258,5 +274,6 @@ class Overview(_Report):
                     for name, each in self.triggers.items()
                 },
                 "redis": RedisOverview(),
+                "queues": {},
             }
         )

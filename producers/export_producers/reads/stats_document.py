@@ -52,3 +52,5 @@ class Stats(_Report):
     """The upper limits of the buckets of durations, in seconds."""
     hours: list[StatsHour]
     """The hours, the oldest first. Workers count since the update to this version, and keep 14 days."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""

@@ -34,6 +34,8 @@ class Fleet(Model):
     """The workers, the last started first."""
     queue: dict[Role, RoleQueue]
     """The queue by role of workers."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""
 
 
 async def read_workers(redis: ArqRedis, keys: Keys) -> list[WorkerState]:
@@ -67,4 +69,5 @@ def fleet_of(overview: Overview, workers: Sequence[WorkerState]) -> Fleet:
         "transfer": sum(each.transfers_waiting for each in connections),
     }
     queue = {role: RoleQueue(**each.model_dump(), waiting=waiting[role]) for role, each in overview.queue.items()}
-    return Fleet(now=overview.now, workers=list(workers), queue=queue)
+    missing = overview.missing_queues
+    return Fleet(now=overview.now, workers=list(workers), queue=queue, missing_queues=missing)

@@ -7,6 +7,7 @@ from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, job_payload
 from export_worker.contract.redis_keys import Role
 from export_worker.lifecycle import endings
 from export_worker.lifecycle.observations import Pending
+from support.earlier_records import store_as_earlier
 from support.redis_site import QueueSite
 from support.scripted_worker import Parts, ScriptedDriver
 
@@ -18,7 +19,7 @@ async def ended_export(site: QueueSite) -> tuple[str, str]:
     export_id = await site.enqueue()
     claimed = await site.one()
     await site.commit(claimed, endings.after_cancel(claimed.export, site.moment()))
-    step = int(await site.redis.hget(site.keys.export(export_id), "step"))
+    step = int((await site.record(export_id))["step"])
     return export_id, site.keys.job_id(export_id, step)
 
 
@@ -39,13 +40,13 @@ async def add_everywhere(site: QueueSite, export_id: str, job_id: str) -> None:
 
 async def test_sweep_does_not_enqueue_an_ended_export(queue_site: QueueSite) -> None:
     export_id, _ = await ended_export(queue_site)
-    before = await queue_site.redis.lrange(queue_site.keys.timeline(export_id), 0, -1)
+    before = await queue_site.queue.timeline(export_id)
     await queue_site.redis.zadd(queue_site.keys.open, {export_id: queue_site.now_ms - 60_000})
     queue_site.later(60)
     assert await queue_site.sweep() == []
     assert await queue_site.redis.zcard(queue_site.keys.queue("control")) == 0
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) is None
-    assert await queue_site.redis.lrange(queue_site.keys.timeline(export_id), 0, -1) == before
+    assert await queue_site.queue.timeline(export_id) == before
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -93,6 +94,7 @@ async def test_no_entry_makes_a_worker_crash(queue_site: QueueSite, entry: str) 
 async def test_step_of_a_damaged_record_that_has_ended_restores_the_end(queue_site: QueueSite) -> None:
     """The index says that the export is open, its state that it has ended: the worker saves the end again."""
     export_id, job_id = await ended_export(queue_site)
+    await store_as_earlier(queue_site, export_id)
     await queue_site.redis.hset(queue_site.keys.export(export_id), "phase", "running")
     await add_everywhere(queue_site, export_id, job_id)
     parts = Parts(queue_site, ScriptedDriver(lambda polls: Pending("RUNNING")), lambda: queue_site.now)

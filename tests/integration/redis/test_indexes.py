@@ -16,6 +16,7 @@ from export_worker.contract.status import Accepted, Phase
 from export_worker.errors import OperationFailedError
 from export_worker.lifecycle import transitions
 from export_worker.redis.claims import ConnectionLimits, Timings
+from support.earlier_records import store_as_earlier
 from support.redis_site import MANY, REFUSED, QueueSite, request_of
 
 KIND = "growingio.tag_users"
@@ -190,6 +191,7 @@ async def test_repair_removes_what_an_older_process_left_in_the_indexes(queue_si
 
 async def test_damaged_record_does_not_keep_the_repair_running(queue_site: QueueSite) -> None:
     whole, damaged = await failed(queue_site), await failed(queue_site)
+    await store_as_earlier(queue_site, damaged)
     await queue_site.redis.hset(queue_site.keys.export(damaged), "status", "{")
     await queue_site.redis.hdel(queue_site.keys.export(damaged), "kind")
     await forget_indexes(queue_site)

@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 from arq.jobs import DeserializationError, deserialize_job, serialize_job
 
-from export_worker.contract.event import Event
 from export_worker.contract.model import epoch_ms
+from export_worker.contract.past import TIMELINE_MAX
+from export_worker.contract.past_documents import stored_event
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, STEP_FUNCTION, load_job
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle import endings
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.redis.claims import ConnectionLimits, PlatformSignal, Timings
-from export_worker.redis.record_store import DURATIONS_MAX, SPARE_S, TIMELINE_MAX
+from export_worker.redis.record_store import DURATIONS_MAX, SPARE_S
+from export_worker.redis.records import read_events
 from support.redis_site import MANY, SINKS, QueueSite, ids_of, notices
 
 LEASE_S = Timings().lease_s
@@ -367,7 +369,8 @@ async def test_commit_of_an_ended_export_puts_its_event_into_every_outbox(queue_
     assert await queue_site.members(keys.open) == await queue_site.members(keys.queue("transfer")) == []
     assert await queue_site.members(keys.phase(Phase.SUCCEEDED)) == [export_id]
     assert "progress" not in await queue_site.record(export_id)
-    event = Event.model_validate_json(await queue_site.redis.get(keys.event(f"{export_id}.1")))
+    (stored,) = await read_events(queue_site.redis, keys, [f"{export_id}.1"])
+    event = stored_event(stored or b"", f"{export_id}.1", keys.namespace)
     assert (event.id, event.type) == (f"{export_id}.1", "export.succeeded")
     assert event.data == await queue_site.queue.status(export_id)
 
@@ -419,8 +422,8 @@ async def test_lease_and_retention_follow_the_timings(queue_site: QueueSite) -> 
     assert await queue_site.redis.zscore(queue_site.keys.open, export_id) == queue_site.now_ms + 500
     await queue_site.commit(claimed, endings.after_cancel(claimed.export, queue_site.moment()))
     keys = queue_site.keys
-    for key in (keys.export(export_id), keys.timeline(export_id), keys.event(f"{export_id}.1")):
-        assert 900_000 < await queue_site.redis.pttl(key) <= 1_000_000
+    assert 900_000 < await queue_site.redis.pttl(keys.past(export_id)) <= 1_000_000
+    assert await queue_site.redis.exists(keys.export(export_id), keys.timeline(export_id)) == 0
 
 
 # What arq reads

@@ -83,8 +83,9 @@ async def test_page_takes_two_round_trips(queue_site: QueueSite, redis_url: str,
     await queue_site.queue.enqueue(request_of(idempotency_key="daily-7", metadata={"order": "42"}))
     where = ExportFilter(**conditions)
     assert (await queue_site.queue.page(where=where)).statuses
-    # One call of the script, then one pipeline with two commands for each export.
-    assert await commands_during(redis_url, queue_site.queue.page(where=where)) == ["EVALSHA", "LRANGE", "HMGET"]
+    # One call of the script, then one transaction with three commands for each export.
+    expected = ["EVALSHA", "MULTI", "LRANGE", "HMGET", "GET", "EXEC"]
+    assert await commands_during(redis_url, queue_site.queue.page(where=where)) == expected
 
 
 async def test_retried_export_is_found_by_its_operation_until_it_has_another(queue_site: QueueSite) -> None:

@@ -11,6 +11,7 @@ from export_worker.redis.outbox import ANSWER_MAX_CHARS, Delivery
 from export_worker.redis.replay import Replay
 from export_worker.sinks.base import SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
 from export_worker.sinks.dispatcher import DeliverAgain, EventDispatcher, GiveUp, after_failure
+from support.earlier_records import remove_event
 from support.event_sinks import (
     GIVE_UP_S,
     RETRY,
@@ -95,7 +96,7 @@ async def test_answer_of_an_event_that_has_expired_is_removed(queue_site: QueueS
     event_id = await ended_export(queue_site)
     await dispatcher_of(queue_site, hook=ScriptedSink(SinkError("x" * 5000))).flush()
     assert await queue_site.redis.hstrlen(queue_site.keys.answers("hook"), event_id) == ANSWER_MAX_CHARS
-    await queue_site.redis.delete(queue_site.keys.event(event_id))
+    await remove_event(queue_site, event_id)
     queue_site.later(3600)
     await dispatcher_of(queue_site, hook=ScriptedSink()).flush()
     assert not await queue_site.redis.exists(queue_site.keys.answers("hook"))

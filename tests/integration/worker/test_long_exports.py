@@ -113,8 +113,7 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
     assert await idle(queue_site)
     left = {name.partition(":")[0] for name in await queue_site.left()}
     assert left - {"rate", "clock", "contact", "spared"} == {
-        "export",
-        "timeline",
+        "past",
         "by-connection",
         "by-kind",
         "by-place",
@@ -125,7 +124,6 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
         "hour",
         "recent",
         "phase",
-        "event",
         "events-at",
         "outbox",
         "durations",

@@ -14,11 +14,11 @@ from export_worker.commands.stopping import stop_on_signals
 from export_worker.config import Config, load_config
 from export_worker.credentials import Redactor
 from export_worker.doctor.finding import Finding
-from export_worker.redis.client import wait_for_redis
+from export_worker.redis.client import wait_for_any
 from export_worker.telemetry.logs import configure_logging
 from export_worker.wiring.gateway import catalog_call, gateway_options, installation_of
 from export_worker.wiring.preview import preview_call
-from export_worker.wiring.queue import build_queue
+from export_worker.wiring.queue import build_queues, redis_urls
 from export_worker.wiring.secrets import build_redactor
 
 CLOSING_S = 10.0
@@ -53,10 +53,10 @@ def gateway(log_level: str) -> None:
     async def run() -> None:
         stop = stop_on_signals("gateway.stop_forced", settings.stop_s + CLOSING_S, HANGING)
         # If Redis never answers, the address is probably wrong, and the process ends. Later outages only fail /readyz.
-        await wait_for_redis(config.redis_url, stop)
-        async with build_queue(config) as queue:
+        await wait_for_any(redis_urls(config), stop)
+        async with build_queues(config) as queues:
             catalog, preview = catalog_call(config, redactor), preview_call(config, redactor)
             installation = installation_of(config, redactor, partial(_doctor, config, redactor))
-            await serve(settings, queue, catalog, stop, preview=preview, installation=installation)
+            await serve(settings, queues, catalog, stop, preview=preview, installation=installation)
 
     asyncio.run(run())

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +18,6 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -30,6 +28,7 @@ from pydantic_settings import (
 
 from export_worker.config.gateway import GatewaySettings
 from export_worker.config.problems import not_json, setting_problem, variable_names
+from export_worker.config.queues import Namespace, RedisUrl
 from export_worker.config.recipes import in_folder, make_kinds_known, platform_of_connection, with_recipes
 from export_worker.config.s3 import S3Settings
 from export_worker.config.sinks import AnySink, RedisStreamSink
@@ -43,45 +42,15 @@ from export_worker.contract.settings_file import FILE_VARIABLE, settings_path, s
 from export_worker.contract.wording import Pattern
 from export_worker.errors import ConfigError
 from export_worker.platforms.settings import ConnectionSettings
-from export_worker.redis.sentinel import is_sentinel_url
 from export_worker.s3.object_keys import validate_key_template
 from export_worker.texts.toml_files import toml_problem
 
 _SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """The ends of the variables that Kubernetes sets in every pod for each Service, e.g. one named `export-gateway`."""
 
-_DATABASE = re.compile(r"(/[0-9]*)?")
-"""The path of the address of Redis: none, or the number of the database."""
-
 SectionName = Annotated[
     str, Pattern(r"^[A-Za-z0-9_-]{1,64}$", "the name must have 1 to 64 characters: letters, digits, _ and -")
 ]
-Namespace = Annotated[
-    str,
-    Field(max_length=64),
-    Pattern(
-        r"^([A-Za-z0-9_.-]+|[A-Za-z0-9_.-]*\{[A-Za-z0-9_.-]+\}[A-Za-z0-9_.-]*)$",
-        "must have 1 to 64 characters: letters, digits, _, . and -; for a Redis cluster, one part in braces: {exports}",
-    ),
-]
-
-
-def _checked_url(url: str) -> str:
-    """Refuses text that is not a Redis URL. The message does not show it: it may contain a password."""
-    try:
-        parts = urlsplit(url)
-        # After a `/` or `#` of a password, the rest of it would be read as database or fragment, and shown in errors.
-        is_network = parts.scheme in {"redis", "rediss"} and _DATABASE.fullmatch(parts.path) and not parts.fragment
-        known = is_sentinel_url(url) or ((is_network or parts.scheme == "unix") and parts.port != 0)
-    except ValueError:
-        known = False
-    if not known:
-        allowed = "redis://, rediss://, unix:// or sentinel://, such as redis://127.0.0.1:6379/0"
-        advice = "special characters in the password must be percent-encoded"
-        raise PydanticCustomError("redis_url", f"must be {allowed}; {advice}")
-    return url
-
-
 _OF_OTHER_SINKS = {name for model in get_args(get_args(AnySink)[0]) for name in model.model_fields}.difference(
     RedisStreamSink.model_fields
 )
@@ -111,7 +80,7 @@ class Config(Documented, BaseSettings):
         frozen=True,
     )
 
-    redis_url: Annotated[str, AfterValidator(_checked_url), Field(repr=False)] = "redis://127.0.0.1:6379/0"
+    redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     """The address of Redis: redis://, rediss://, unix:// or sentinel://. It may contain a password, which is masked.
 
     Default `redis://127.0.0.1:6379/0`: this machine."""
@@ -156,6 +125,15 @@ class Config(Documented, BaseSettings):
                 if self.connections and connection not in self.connections:
                     unknown = unknown_name("connection", connection, sorted(self.connections))
                     raise ValueError(f"gateway.keys.{name}.connections: {unknown}")
+        return self
+
+    @model_validator(mode="after")
+    def _queues_name_connections(self) -> Self:
+        for name, queue in self.gateway.queues.items():
+            for connection in queue.connections:
+                if self.connections and connection not in self.connections:
+                    unknown = unknown_name("connection", connection, sorted(self.connections))
+                    raise ValueError(f"gateway.queues.{name}.connections: {unknown}")
         return self
 
     @classmethod

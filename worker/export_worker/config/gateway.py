@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
 
+from export_worker.config.queues import GatewayQueues
 from export_worker.config.section import Section
 from export_worker.contract.wording import Pattern
 
@@ -108,6 +109,11 @@ class GatewaySettings(Section):
     """The names of metadata by which many exports can be searched at once, such as `order`. Default: none, at most 20.
 
     Producers index the exports that they accept after the start of a gateway. All gateways must have the same names."""
+    queues: GatewayQueues = {}
+    """`[gateway.queues.NAME]`: several namespaces, on one Redis or on several, behind this gateway. Default: none.
+
+    Without them, the gateway has one queue: `redis_url` and `namespace` of this file. With them, it has only these, at
+    most 16."""
     requests_per_second: Annotated[float, Field(gt=0)] = 100.0
     """Requests per second that one key may send for long, to each gateway process. Default 100, above 0."""
     burst: Annotated[int, Field(ge=1)] = 200

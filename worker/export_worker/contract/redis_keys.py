@@ -74,6 +74,13 @@ class Keys:
         """List of JSON: every transition of the export, the oldest first."""
         return f"{self.namespace}:timeline:{export_id}"
 
+    def past(self, export_id: str) -> str:
+        """String with a TTL: the packed record of an ended export, in place of its hash and timeline.
+
+        See `contract.past`. An export that an earlier version has ended keeps its hash.
+        """
+        return f"{self.namespace}:past:{export_id}"
+
     @property
     def open(self) -> str:
         """Sorted set of open exports by the time (ms) at which the sweep must examine them."""

@@ -271,6 +271,11 @@ def _stored(item: ManifestObject) -> StoredObject:
     return StoredObject.model_validate(item.model_dump())
 
 
+def event_id_of(export: Export) -> str:
+    """Returns the id of the completion event of an ended export."""
+    return f"{export.export_id}.{export.generation}"
+
+
 def event_of(export: Export, namespace: str, trace: str = "", requested_by: str | None = None) -> Event:
     """Returns the completion event of an ended export. The same export gives the same event, with the same id.
 
@@ -284,7 +289,7 @@ def event_of(export: Export, namespace: str, trace: str = "", requested_by: str 
         raise ValueError("only an ended export has an event")
     return Event.model_validate(
         {
-            "id": f"{export.export_id}.{export.generation}",
+            "id": event_id_of(export),
             "type": f"export.{export.phase}",
             "source": f"/export-worker/{quote(namespace)}",
             "subject": export.export_id,

@@ -38,6 +38,8 @@ class ClaimedStep:
         retry: The step from which a retry was requested: submit, poll, transfer, or empty.
         durations_s: How long the last operations of this kind took on this connection.
         trace: The W3C traceparent of the request, or empty.
+        trace_context: The trace context of the request as JSON, or empty.
+        timeline: The entries of the timeline, as JSON; None if the claim has not returned them.
         requested_by: Who requested the export; None if an earlier version accepted it.
         has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
@@ -56,6 +58,8 @@ class ClaimedStep:
     retry: str = ""
     durations_s: tuple[float, ...] = ()
     trace: str = ""
+    trace_context: str = ""
+    timeline: tuple[bytes, ...] | None = None
     requested_by: str | None = None
     has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
@@ -201,6 +205,8 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         retry=item.get("retry", ""),
         durations_s=tuple(in_seconds(item.get("durations_ms", ()))),
         trace=_traceparent(item.get("trace", "")),
+        trace_context=item.get("trace", ""),
+        timeline=_timeline(item.get("timeline")),
         requested_by=_readable(item.get("requested_by")),
         has_lists="files" in item,
         since_s=since_s,
@@ -214,6 +220,14 @@ def _read_export(item: Mapping[str, Any]) -> Export:
     status = Status.model_validate_json(original_bytes(item.get("status", "")))
     request = ExportRequest.model_validate_json(original_bytes(item.get("request", "")))
     return accepted(status.export_id, request, status.created_at.astimezone(UTC))
+
+
+def _timeline(text: str | None) -> tuple[bytes, ...] | None:
+    """Returns the entries of a timeline. A damaged entry may have lines: then the text is not used."""
+    if not text:
+        return None if text is None else ()
+    entries = tuple(original_bytes(text).split(b"\n"))
+    return entries if all(entry[:1] == b"{" for entry in entries) else None
 
 
 def _readable(text: str | None) -> str | None:

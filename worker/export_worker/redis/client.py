@@ -6,7 +6,7 @@ under `rediss://` and do not decode passwords.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -272,6 +272,23 @@ async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> N
     finally:
         await cancel_and_wait(pinging, stopping)
         await close_redis(redis)
+
+
+async def wait_for_any(redis_urls: Sequence[str], stop: asyncio.Event) -> None:
+    """Waits until one of several Redis answers. See `wait_for_redis`, whose errors it raises if none does."""
+    waiting = {asyncio.create_task(wait_for_redis(url, stop)) for url in redis_urls}
+    failed: BaseException | None = None
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            failures = [task.exception() for task in done]
+            if None in failures:
+                return
+            failed = failures[0]
+    finally:
+        await cancel_and_wait(*waiting)
+    if failed is not None:
+        raise failed
 
 
 async def _ping_until_answered(redis: ArqRedis, failures: list[RedisError | OSError]) -> None:

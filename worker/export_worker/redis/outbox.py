@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from arq.connections import ArqRedis
 
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.past import is_packed
+from export_worker.contract.past_documents import stored_event
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.client import commands
 from export_worker.redis.lua import script
@@ -40,7 +42,7 @@ class Delivery:
     """One event on its way to one sink.
 
     Args:
-        event: The CloudEvent as JSON.
+        event: The CloudEvent as JSON. Empty if what is stored cannot be read.
         failures: How often the sink has refused it.
         first_ms: When the sink first refused it, in milliseconds since the epoch.
     """
@@ -75,11 +77,11 @@ class Outbox:
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
         self.lease_s = lease_s
-        self._take = Script(redis, script("take_deliveries"))
+        self._take = Script(redis, script("past", "take_deliveries"))
 
     async def take(self, sink: str, now: datetime, most: int = DELIVERIES_MAX) -> list[Delivery]:
         """Takes due deliveries of one sink. Each is due again when its lease ends, unless it is acknowledged."""
-        answer = await self._take.document(
+        answer, events = await self._take.with_documents(
             [self._keys.outbox(sink), self._keys.refusals(sink), self._keys.answers(sink)],
             {
                 "now_ms": epoch_ms(now),
@@ -87,10 +89,22 @@ class Outbox:
                 "recheck_ms": epoch_ms(now + timedelta(seconds=ORDER_RECHECK_S)),
                 "max": most,
                 "scan_max": SCAN_MAX,
-                "event_prefix": self._keys.event(""),
+                "prefix": self._keys.prefix,
             },
         )
-        return [_delivery(**item) for item in answer.get("deliveries", ())]
+        return [
+            _delivery(item["event_id"], self._json(item["event_id"], event), item.get("refusals", ""))
+            for item, event in zip(answer.get("deliveries", ()), events, strict=True)
+        ]
+
+    def _json(self, event_id: str, stored: bytes | None) -> str:
+        """Returns an event as it is delivered; empty if it cannot be read."""
+        try:
+            if stored is None or not is_packed(stored):
+                return (stored or b"").decode()
+            return stored_event(stored, event_id, self._keys.namespace).model_dump_json()
+        except ValueError:
+            return ""
 
     async def renew(self, sink: str, event_id: str, now: datetime) -> None:
         """Renews the lease of a delivery that runs."""
@@ -152,6 +166,6 @@ class Outbox:
         return not await self._redis.zcard(self._keys.outbox(sink))
 
 
-def _delivery(event_id: str, event: str, refusals: str = "") -> Delivery:
+def _delivery(event_id: str, event: str, refusals: str) -> Delivery:
     failures, _, first_ms = refusals.partition(":")
     return Delivery(event_id, event, int(failures or 0), int(first_ms) if first_ms else None)

@@ -11,7 +11,6 @@ it from a worker that has lost the lease: each claim sets the version to a rando
 with another version changes nothing. This holds even when a fail-over of Redis has lost one of two claims.
 """
 
-import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,14 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.past import TIMELINE_MAX
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.status import Phase, Progress
+from export_worker.contract.status import Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
-from export_worker.lifecycle.export import Ended, Export, event_of, has_progressed
+from export_worker.lifecycle.export import Ended, Export, event_id_of, has_progressed
 from export_worker.redis.claims import (
     NO_SIGNAL,
     ClaimedStep,
@@ -41,13 +41,16 @@ from export_worker.redis.claims import (
     Timings,
     read_claimed_step,
 )
+from export_worker.redis.client import commands
 from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
 from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.redis.scripts import Script
 from export_worker.redis.statistics import counted_end
+from export_worker.redis.timelines import packed_body, timeline_entry, with_note
 
-TIMELINE_MAX = 200
-"""Notes kept of one export: 20 KiB at most, and many more than a healthy export has."""
+TIMELINE_READS_MAX = 5
+"""Reads of a timeline for the record of one ended export. It grows while a worker holds the step only if the lease has
+ended, and hardly ever twice. After the last read a new note is lost."""
 
 OFFERED_TO_OTHERS_S = 10.0
 """For this time only other workers may claim a step that a worker cannot run, because it cannot read the record or does
@@ -95,6 +98,7 @@ class Store:
         owner: str = "",
     ) -> None:
         self._keys = keys
+        self._redis = commands(redis)
         self._owner = owner or secrets.token_hex(8)
         self._sinks = tuple(sinks)
         self._limits = {
@@ -199,7 +203,8 @@ class Store:
         await self._save_decision(
             claimed, decision, now, signal, {"mode": "checkpoint", "progressed": progressed or None}
         )
-        return replace(claimed, export=decision.export, has_lists=is_apart(decision.export))
+        timeline = with_note(claimed.timeline, _note_of(claimed, decision))
+        return replace(claimed, export=decision.export, has_lists=is_apart(decision.export), timeline=timeline)
 
     async def commit(
         self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal = NO_SIGNAL
@@ -211,18 +216,34 @@ class Store:
         """
         export = decision.export
         if isinstance(export.state, Ended):
-            event = event_of(export, self._keys.namespace, claimed.trace, claimed.requested_by)
-            ending: dict[str, object] = {
-                "mode": "end",
-                "event_id": event.id,
-                "event": event.model_dump_json(),
-                "counted": counted_end(export),
-            }
-        else:
-            ending = {"mode": "next", "cancel_delivered": claimed.cancel} | self._schedule(
-                export, claimed.step + 1, now
-            )
-        await self._save_decision(claimed, decision, now, signal, ending)
+            await self._end(claimed, decision, now, signal)
+            return
+        following = self._schedule(export, claimed.step + 1, now)
+        await self._save_decision(
+            claimed, decision, now, signal, {"mode": "next", "cancel_delivered": claimed.cancel, **following}
+        )
+
+    async def _end(self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal) -> None:
+        """Ends an export: its record with the whole timeline becomes one packed value."""
+        export, timeline = decision.export, claimed.timeline
+        ending: dict[str, object] = {
+            "mode": "end",
+            "event_id": event_id_of(export),
+            "generation": export.generation,
+            "step": claimed.step + 1,
+            "counted": counted_end(export),
+        }
+        for attempts_left in reversed(range(TIMELINE_READS_MAX)):
+            if timeline is None:
+                timeline = await self._read_timeline(export.export_id)
+            length = {"timeline_length": len(timeline)} if attempts_left else {}
+            body = packed_body(export, claimed.trace_context, timeline, _note_of(claimed, decision))
+            if await self._save_decision(claimed, decision, now, signal, ending | length, body=body) != "timeline_grew":
+                return
+            timeline = None
+
+    async def _read_timeline(self, export_id: str) -> tuple[bytes, ...]:
+        return tuple(await self._redis.lrange(self._keys.timeline(export_id), 0, -1))
 
     def _schedule(self, export: Export, step: int, now: datetime) -> dict[str, object]:
         due_ms, now_ms = epoch_ms(export.due_at), epoch_ms(now)
@@ -242,28 +263,31 @@ class Store:
         now: datetime,
         signal: PlatformSignal,
         ending: dict[str, object],
-    ) -> None:
+        *,
+        body: bytes = b"",
+    ) -> str:
         export = decision.export
         arguments = self._change(claimed, decision) | self._signal_fields(claimed, signal) | ending
-        keys = self._commit_keys(claimed, export, str(ending.get("event_id", "")))
-        if await self._save.word(keys, arguments | {"now_ms": epoch_ms(now)}) == "lease_lost":
+        answer = await self._save.word(self._commit_keys(claimed, export), arguments | {"now_ms": epoch_ms(now)}, body)
+        if answer == "lease_lost":
             raise LeaseLostError(f"export {export.export_id} was taken over in step {claimed.step}")
+        return answer
 
     def _change(self, claimed: ClaimedStep, decision: Decision) -> dict[str, object]:
         export, step = decision.export, claimed.step
-        note = timeline_entry(export.updated_at, export.phase, step, decision.note) if decision.note else None
+        record = {} if isinstance(export.state, Ended) else encode_record(export)
         return {
             "version": str(claimed.version),
             "export_id": export.export_id,
             "prefix": self._keys.prefix,
             "retention_ms": _ms(self._timings.retention_s),
-            **encode_record(export),
+            **record,
             **encode_lists(claimed.export if claimed.has_lists else None, export),
             "phase": export.phase,
             "created_ms": epoch_ms(export.created_at),
             "facets": facets_of(export.phase, export.request.connection, export.request.kind, export.error),
             "going_ms": epoch_ms(export.set_going_at),
-            "note": note,
+            "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
             "role": claimed.role,
             "job_id": self._keys.job_id(export.export_id, step),
@@ -284,7 +308,7 @@ class Store:
             "durations_max": DURATIONS_MAX,
         }
 
-    def _commit_keys(self, claimed: ClaimedStep, export: Export, event_id: str) -> list[str]:
+    def _commit_keys(self, claimed: ClaimedStep, export: Export) -> list[str]:
         """The keys of `commit.lua`, in its order."""
         keys, export_id, request, step = self._keys, export.export_id, export.request, claimed.step
         return [
@@ -297,7 +321,6 @@ class Store:
             keys.queue(export.role),
             ARQ_JOB_PREFIX + keys.job_id(export_id, step),
             ARQ_JOB_PREFIX + keys.job_id(export_id, step + 1),
-            keys.event(event_id),
             keys.events,
             keys.dedupe(request.idempotency_key or ""),
             keys.breaker(request.connection),
@@ -366,9 +389,7 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def timeline_entry(at: datetime, phase: Phase, step: int, note: str) -> str:
-    """Returns one entry of a timeline, as JSON."""
-    return _encode({"at": isoformat(at), "phase": phase, "step": step, "note": note})
+def _note_of(claimed: ClaimedStep, decision: Decision) -> str | None:
+    """Returns the entry of the timeline that a decision adds, if it adds one."""
+    export, note = decision.export, decision.note
+    return timeline_entry(export.updated_at, export.phase, claimed.step, note) if note else None

@@ -8,7 +8,9 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.event import Event
 from export_worker.contract.model import Model, epoch_ms
+from export_worker.contract.past_documents import stored_event
 from export_worker.contract.redis_keys import Keys
+from export_worker.redis.records import read_events, read_fields
 
 EVENTS_PER_READ = 200
 """Events that are read in one round trip."""
@@ -22,6 +24,10 @@ class _Addressed(Model):
     model_config = Model.model_config | {"extra": "ignore"}
 
     notify: list[str] | None = None
+
+
+def _addressed(request: object) -> _Addressed:
+    return _Addressed.model_validate_json(request) if isinstance(request, bytes) else _Addressed.model_validate(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +104,28 @@ class Replay:
 
     async def _read(self, ids: Sequence[str]) -> list[Replayed]:
         """Reads events, without those that have expired or that no configured sink gets."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for event_id in ids:
-                pipe.get(self._keys.event(event_id))
-                pipe.hget(self._keys.export(event_id.partition(".")[0]), "request")
-            answers = await pipe.execute()
-        pairs = zip(answers[::2], answers[1::2], strict=True)
-        events = [(Event.model_validate_json(event), request) for event, request in pairs if event is not None]
+        stored = await read_events(self._redis, self._keys, ids)
+        events = [
+            stored_event(event, event_id, self._keys.namespace)
+            for event_id, event in zip(ids, stored, strict=True)
+            if event is not None
+        ]
+        requests = await self._requests(events)
         return [
             Replayed(event.id, event.type, event.subject, event.time, sinks)
-            for event, request in events
+            for event, request in zip(events, requests, strict=True)
             if (sinks := self._sinks_of(request))
         ]
 
-    def _sinks_of(self, request: bytes | None) -> tuple[str, ...]:
-        notify = None if request is None else _Addressed.model_validate_json(request).notify
+    async def _requests(self, events: Sequence[Event]) -> list[object]:
+        """Returns the request of each event; of an event of an earlier version that has none, that of the export."""
+        without = [event.subject for event in events if event.data.request is None]
+        records = await read_fields(self._redis, self._keys, without, ["request"])
+        stored = {export_id: record.get("request") for export_id, record in zip(without, records, strict=True)}
+        return [event.data.request or stored.get(event.subject) for event in events]
+
+    def _sinks_of(self, request: object) -> tuple[str, ...]:
+        notify = None if request is None else _addressed(request).notify
         return self._sinks if notify is None else tuple(name for name in self._sinks if name in notify)
 
     async def _enqueue(self, chosen: Sequence[Replayed], now: datetime) -> None:

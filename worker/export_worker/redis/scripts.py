@@ -23,11 +23,13 @@ from redis.exceptions import NoScriptError
 
 from export_worker.redis.lua import script
 
-INDEXES = script("indexes")
-"""The Lua functions that read and write the indexes of exports. Scripts of workers and of producers begin with them."""
+INDEXES = script("indexes", "past")
+"""The Lua functions for the indexes of exports and for the records of ended ones.
 
-Call = tuple[Sequence[str], Mapping[str, object]]
-"""The keys and the arguments of one run of a script."""
+Scripts of workers and of producers begin with them."""
+
+Call = tuple[Sequence[str], Mapping[str, object], Sequence[bytes]]
+"""The keys and the arguments of one run of a script, and the bytes that it only stores."""
 
 
 class Script:
@@ -51,9 +53,13 @@ class Script:
         """The name that Redis gives the script once it is loaded: its SHA-1."""
         return str(self._script.sha)
 
-    async def word(self, keys: Sequence[str], arguments: Mapping[str, object]) -> str:
-        """Runs a script that answers with a status word, and returns the word."""
-        word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments)])
+    async def word(self, keys: Sequence[str], arguments: Mapping[str, object], *stored: bytes) -> str:
+        """Runs a script that answers with a status word, and returns the word.
+
+        Args:
+            stored: Bytes that are no JSON, which the script only stores: ARGV[2] and the following.
+        """
+        word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments), *filter(None, stored)])
         return word.decode()
 
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:
@@ -77,8 +83,8 @@ class Script:
 
     async def _pipelined(self, calls: Sequence[Call]) -> list[bytes]:
         async with self._redis.pipeline(transaction=False) as pipe:
-            for keys, arguments in calls:
-                pipe.evalsha(self.sha, len(keys), *keys, encode_arguments(arguments))
+            for keys, arguments, stored in calls:
+                pipe.evalsha(self.sha, len(keys), *keys, encode_arguments(arguments), *stored)  # type: ignore[arg-type]  # bytes are values, too
             answers: list[bytes] = await pipe.execute()
         return answers
 

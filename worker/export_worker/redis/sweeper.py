@@ -11,13 +11,13 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.facets import FACETS
 from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.past import TIMELINE_MAX
 from export_worker.contract.queue_jobs import JOB_TTL_MS, STEP_FUNCTION
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.redis.claims import Timings
 from export_worker.redis.lock import TimedLock
 from export_worker.redis.lua import script
-from export_worker.redis.record_store import TIMELINE_MAX
 from export_worker.redis.scripts import Script
 
 OVERDUE_MAX = 500
@@ -45,7 +45,7 @@ class Sweeper:
         self._timings = timings
         self._overdue, self._forget, self._repair = (
             Script(redis, script(*names))
-            for names in (("sweep",), ("indexes", "forget"), ("indexes", "repair_indexes"))
+            for names in (("sweep",), ("indexes", "forget"), ("indexes", "past", "repair_indexes"))
         )
 
     async def sweep(self, now: datetime) -> list[str]:

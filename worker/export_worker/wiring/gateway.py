@@ -1,7 +1,12 @@
-"""Builds what the gateway needs from the configuration."""
+"""Builds what the gateway needs from the configuration.
 
+Drivers are large, and few calls of a gateway need one. Their modules are imported with the first such call.
+"""
+
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from export_producers.gateway.callers.principals import Role
 from export_producers.gateway.callers.proxy import ProxyOptions
@@ -12,11 +17,8 @@ from export_worker.config import Config
 from export_worker.config.gateway import GatewayKey
 from export_worker.credentials import Redactor, reveal
 from export_worker.errors import ConfigError
-from export_worker.platforms.registry import complete_settings
 from export_worker.platforms.settings import ConnectionSettings
-from export_worker.wiring.catalog import list_resource
 from export_worker.wiring.links import link_call
-from export_worker.wiring.shown_settings import shown_settings
 from export_worker.wiring.trigger_templates import read_triggers
 
 
@@ -36,7 +38,8 @@ def gateway_options(config: Config) -> GatewayOptions:
         roles={group: Role(role) for group, role in settings.proxy.roles.items()},
     )
     console = {"console": settings.console and settings.console.enabled, "presign": settings.allows_links}
-    return GatewayOptions(**(vars(settings) | console | {"api_keys": unnamed, "keys": named, "proxy": proxy}))
+    given = {name: value for name, value in vars(settings).items() if name != "queues"}
+    return GatewayOptions(**(given | console | {"api_keys": unnamed, "keys": named, "proxy": proxy}))
 
 
 def _named_key(name: str, key: GatewayKey) -> NamedKey:
@@ -50,17 +53,34 @@ def installation_of(config: Config, redactor: Redactor, doctor: DoctorCall) -> I
     Args:
         doctor: Runs the checks. It needs the extra `worker`.
     """
-    connections = {
-        name: ConfiguredConnection(each.base_url, _requests_per_second(name, each), each.mib_per_second)
-        for name, each in config.connections.items()
-    }
-    settings = partial(shown_settings, config, redactor)
+    settings = partial(_shown_settings, config, redactor)
     link = link_call(config, redactor) if config.gateway.allows_links else None
-    return Installation(connections, read_triggers, settings, doctor if _calls_platforms() else None, link)
+    return Installation(
+        _Connections(config.connections), read_triggers, settings, doctor if _calls_platforms() else None, link
+    )
+
+
+class _Connections(Mapping[str, ConfiguredConnection]):
+    """The configured connections. The driver of a platform, which has its rate, is imported when one is shown."""
+
+    def __init__(self, configured: Mapping[str, ConnectionSettings]) -> None:
+        self._configured = configured
+
+    def __getitem__(self, name: str) -> ConfiguredConnection:
+        each = self._configured[name]
+        return ConfiguredConnection(each.base_url, _requests_per_second(name, each), each.mib_per_second)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._configured)
+
+    def __len__(self) -> int:
+        return len(self._configured)
 
 
 def _requests_per_second(name: str, settings: ConnectionSettings) -> float:
     """Returns the rate with which workers call the platform. Wrong settings are refused by workers only."""
+    from export_worker.platforms.registry import complete_settings  # noqa: PLC0415 - see above
+
     try:
         return complete_settings(name, settings).requests_per_second
     except ConfigError:
@@ -78,4 +98,18 @@ def catalog_call(config: Config, redactor: Redactor) -> CatalogCall | None:
     Returns:
         None if the extra `worker` is not installed.
     """
-    return partial(list_resource, config, redactor) if _calls_platforms() else None
+    return partial(_list_resource, config, redactor) if _calls_platforms() else None
+
+
+async def _list_resource(
+    config: Config, redactor: Redactor, connection: str, resource: str, project: str | None
+) -> list[dict[str, Any]]:
+    from export_worker.wiring.catalog import list_resource  # noqa: PLC0415 - see above
+
+    return await list_resource(config, redactor, connection, resource, project)
+
+
+def _shown_settings(config: Config, redactor: Redactor) -> dict[str, Any]:
+    from export_worker.wiring.shown_settings import shown_settings  # noqa: PLC0415 - see above
+
+    return shown_settings(config, redactor)

@@ -22,7 +22,9 @@ def build_redactor(config: Config) -> Redactor:
             continue
         for each in _confidential(setting, value):
             redactor.add(each)
-    for password in [*url_passwords(config.redis_url), *environment_secrets(proxy_variables())]:
+    addresses = [config.redis_url, *(queue.redis_url for queue in config.gateway.queues.values())]
+    passwords = [password for address in addresses for password in url_passwords(address)]
+    for password in [*passwords, *environment_secrets(proxy_variables())]:
         redactor.add(password)
     return redactor
 

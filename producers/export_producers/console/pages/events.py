@@ -116,7 +116,7 @@ async def live(request: web.Request) -> web.StreamResponse:
             event_part(each.delivery): rendered(language, "event_row", each=each, state=state, **form) for each in rows
         }
 
-    events = LiveEvents(request.app[CONTEXT].queue.storage, render)
+    events = LiveEvents(request.app[CONTEXT].queue, render)
 
     async def read() -> Parts:
         found = await event_page(request, wanted, PAGE_ROWS)

@@ -42,13 +42,18 @@ async def _one(request: web.Request, export_id: str, language: Language) -> dict
     Raises:
         ExportNotFoundError: The export does not exist.
     """
-    storage, now = request.app[CONTEXT].queue.storage, request.app[CONTEXT].now
+    queues, now = request.app[CONTEXT].queue, request.app[CONTEXT].now
     details = (await request.app[LIVE_PAGES].details.get([export_id]))[export_id]
     if details is None:
+        await queues.status(export_id)  # says why: it does not exist, or its queue cannot be reached
         raise ExportNotFoundError(export_id)
     status, entries = details.status, details.timeline
     overview = await recent_overview(request.app, allowed_connections(request))
-    deliveries = await read_deliveries(storage, export_id) if status.phase.terminal else []
+    deliveries = (
+        await queues.of_export(export_id, lambda queue: read_deliveries(queue.storage, export_id))
+        if status.phase.terminal
+        else []
+    )
     connection = None if overview is None else overview.connections.get(status.connection)
     return {
         "row": row(status, now, slowed(status, connection, now), request.app[NAMES].of(status)),

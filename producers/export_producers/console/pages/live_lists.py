@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from export_producers.events.deliveries import Delivery, states_of
-from export_producers.storage import Storage
+from export_producers.events.deliveries import Delivery
+from export_producers.queues.events import states_in
+from export_producers.queues.queues import ExportQueues
 
 RowParts = Mapping[str, str]
 """The HTML of each row by the name of its part."""
@@ -19,7 +20,7 @@ class LiveEvents:
         shown: The events of the last read, by the names of their parts.
     """
 
-    storage: Storage
+    queues: ExportQueues
     render: Callable[[Sequence[Delivery]], RowParts]
     shown: Mapping[str, Delivery] = field(default_factory=dict)
 
@@ -31,9 +32,12 @@ class LiveEvents:
         """
         now_shown = {event_part(each): each for each in found}
         left = [each for name, each in self.shown.items() if name not in now_shown]
-        states = await states_of(self.storage, [(each.event_id, each.sink) for each in left])
+        present = await states_in(self.queues, [(each.event_id, each.sink) for each in left])
         self.shown = now_shown
-        return self.render([*found, *(_with_state(each, state) for each, state in zip(left, states, strict=True))])
+        changed = [
+            each if state is None else _with_state(each, state) for each, state in zip(left, present, strict=True)
+        ]
+        return self.render([*found, *changed])
 
 
 def event_part(event: Delivery) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from export_producers.choices import Language
-from export_producers.client import ExportQueue
 from export_producers.console.frame import parts
 from export_producers.filters import ExportFilter
+from export_producers.queues.queues import ExportQueues
 from export_producers.reads.batched import BatchedRead
 from export_producers.reads.changes import Change, ChangeFilter
 from export_worker.contract.status import Phase, Status
@@ -28,7 +28,7 @@ class LiveRows:
         oldest: The creation of the last export that has room on the page; None if there is room for any.
     """
 
-    queue: ExportQueue
+    queue: ExportQueues
     statuses: BatchedRead[Status | None]
     where: ExportFilter
     cursor: str | None

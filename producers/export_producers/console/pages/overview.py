@@ -1,12 +1,12 @@
 """The page Overview."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
-from export_producers.client import ExportQueue
 from export_producers.console.charts import bytes_by_hour, ended_by_hour
 from export_producers.console.frame import page
 from export_producers.console.live import stream_state
@@ -22,6 +22,7 @@ from export_producers.console.views import SYMBOLS, command
 from export_producers.console.visitors.preferences import CHOICES
 from export_producers.gateway.callers.principals import allowed_connections
 from export_producers.gateway.context import CONTEXT, query
+from export_producers.queues.queues import ExportQueues
 from export_producers.reads.shared import SharedRead
 from export_producers.reads.stats import summed
 from export_producers.reads.stats_document import StatsHour
@@ -36,12 +37,17 @@ Hours = Mapping[str, Sequence[StatsHour]]
 STATS = web.AppKey("stats", SharedRead[Hours])
 
 
-def shared_stats(queue: ExportQueue) -> SharedRead[Hours]:
+def shared_stats(queues: ExportQueues) -> SharedRead[Hours]:
     """Returns the read of the hours of all connections, which all visitors share."""
 
     async def read() -> Hours:
         now = datetime.now(UTC)
-        return await queue.reads.stats(None, now - CHART_PERIOD, now)
+        answers = await queues.every(lambda queue: queue.reads.stats(None, now - CHART_PERIOD, now))
+        named: dict[str, list[Sequence[StatsHour]]] = defaultdict(list)
+        for found in answers.found:
+            for name, hours in found.items():
+                named[name].append(hours)
+        return {name: summed(series) for name, series in sorted(named.items())}
 
     return SharedRead(read, STATS_KEPT_S)
 

@@ -289,7 +289,11 @@ async def _dry_run(request: web.Request, export_request: ExportRequest, draft: D
     document = without_nulls(export_request)
     if document["idempotency_key"] == draft.key:
         del document["idempotency_key"]
-    origin = Origin(_address(request), not context.callers.are_anonymous, context.queue.storage.keys.namespace)
+    origin = Origin(
+        _address(request),
+        not context.callers.are_anonymous,
+        await context.queue.namespace_of(export_request.connection),
+    )
     programs = {name: text.splitlines() for name, text in snippets(document, origin).items()}
     return Checked(result, platform_problem, programs)
 

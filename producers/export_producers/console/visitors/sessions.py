@@ -9,8 +9,10 @@ from secrets import token_urlsafe
 
 from pydantic import BaseModel, ValidationError
 
+from export_producers.client import ExportQueue
 from export_producers.gateway.callers.auth import digest_of
 from export_producers.gateway.callers.principals import Principal
+from export_producers.queues.queues import ExportQueues
 from export_producers.storage import Storage
 from export_worker.contract.model import Timestamp
 
@@ -38,9 +40,9 @@ class Session(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """The logins of one namespace."""
+    """The logins of a gateway. Each is in one of its queues, whose outage ends it for as long."""
 
-    storage: Storage
+    queues: ExportQueues
 
     async def open(self, key: str, owner: Principal, language: str) -> str:
         """Stores a login with a key and returns the value of its cookie. One round trip."""
@@ -52,17 +54,27 @@ class Sessions:
             proof=proof_of(session_id, digest_of(key)),
             ends_at=datetime.now(UTC) + SESSION_MAX,
         )
-        async with self.storage.calls():
-            await self.storage.client.set(self._key(session_id), session.model_dump_json(), ex=IDLE_MAX)
+
+        async def write(queue: ExportQueue) -> None:
+            async with queue.storage.calls():
+                key = _key(queue.storage, session_id)
+                await queue.storage.client.set(key, session.model_dump_json(), ex=IDLE_MAX)
+
+        await self.queues.of_any(write)
         return session_id
 
     async def read(self, session_id: str) -> Session | None:
         """Returns a login that has not ended, and counts as its use. One round trip."""
-        key = self._key(session_id)
-        async with self.storage.calls(), self.storage.client.pipeline(transaction=False) as pipe:
-            pipe.get(key)
-            pipe.pexpire(key, IDLE_MAX)
-            stored, _ = await pipe.execute()
+
+        async def use(queue: ExportQueue) -> bytes | None:
+            key = _key(queue.storage, session_id)
+            async with queue.storage.calls(), queue.storage.client.pipeline(transaction=False) as pipe:
+                pipe.get(key)
+                pipe.pexpire(key, IDLE_MAX)
+                stored, _ = await pipe.execute()
+            return stored  # type: ignore[no-any-return]  # redis-py has no types for answers of pipelines
+
+        stored = next((found for found in (await self.queues.every(use)).found if found is not None), None)
         try:
             session = None if stored is None else Session.model_validate_json(stored)
         except ValidationError:  # of another version
@@ -71,11 +83,16 @@ class Sessions:
 
     async def close(self, session_id: str) -> None:
         """Ends a login. One round trip."""
-        async with self.storage.calls() as redis:
-            await redis.delete(self._key(session_id))
 
-    def _key(self, session_id: str) -> str:
-        return self.storage.keys.session(sha256(session_id.encode()).hexdigest())
+        async def end(queue: ExportQueue) -> None:
+            async with queue.storage.calls() as redis:
+                await redis.delete(_key(queue.storage, session_id))
+
+        await self.queues.every(end)
+
+
+def _key(storage: Storage, session_id: str) -> str:
+    return storage.keys.session(sha256(session_id.encode()).hexdigest())
 
 
 def proof_of(session_id: str, key_digest: bytes) -> str:

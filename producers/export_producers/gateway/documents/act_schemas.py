@@ -80,6 +80,8 @@ class Connections(_Answer):
 
     connections: list[ConnectionState]
     """Every connection, sorted by name."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""
 
 
 class Events(_Answer):
@@ -92,6 +94,8 @@ class Events(_Answer):
     """The `cursor` of the next page; null on the last page."""
     total: int | None
     """How many there are. Null for a caller who may not see every connection."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""
 
 
 class Delivering(_Answer):

@@ -26,6 +26,7 @@ from export_producers.gateway.documents.schemas import (
     StatusEvent,
     Timeline,
 )
+from export_producers.identities import KEY_MAX_CHARS
 from export_producers.moments import FORMS
 from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview
@@ -38,9 +39,6 @@ from export_worker.contract.request import ExportRequest, kind_models
 from export_worker.contract.status import Accepted, Phase, Status
 
 Json = dict[str, Any]
-
-KEY_MAX_CHARS = 255
-"""Limit of an idempotency key, as the contract sets it."""
 
 _STATE = (
     "Only open exports that wait for a slot of their connection (`waiting`), or that are on their platform for longer "

@@ -56,6 +56,10 @@ class ExportPage(_Answer):
     searched_until: Timestamp | None
     """The search stopped at exports that were accepted at this time. The next page continues there. Null if the page is
     full, or if everything was searched."""
+    complete: bool = True
+    """Whether the exports of all queues are listed and counted. False if `missing_queues` has a name."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""
 
 
 class TimelineEntry(_Answer):
@@ -186,6 +190,8 @@ class Activity(_Answer):
     """Who did what, and when."""
     next_cursor: str | None
     """The `cursor` of the next page; null on the last page. A page may have fewer entries than `limit`."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""
 
 
 class Me(_Answer):
@@ -246,3 +252,5 @@ class Health(_Answer):
 
     status: Literal["ok"] = "ok"
     """Always `ok`: otherwise the response is a problem."""
+    missing_queues: list[str] = []
+    """The queues whose Redis accepts no writes now, if others do."""

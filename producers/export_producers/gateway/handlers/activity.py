@@ -7,13 +7,14 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from export_producers.activity import CONDITIONS, Act, ActivityPage, ActivityRange, checked_cursor
+from export_producers.activity import CONDITIONS, Act, ActivityPage, ActivityRange
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal, Role
 from export_producers.gateway.calls import call_of
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, next_link, query
 from export_producers.gateway.documents.schemas import Activity
 from export_producers.gateway.handlers.filters import moment_of
 from export_producers.gateway.problems import ProblemError, code_of
+from export_producers.queues.activities import add_act, read_activity
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError, ServiceUnreachableError
 
 DETAIL_MAX_CHARS = 300
@@ -67,7 +68,7 @@ async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _add(request: web.Request, principal: Principal, action: str, outcome: str) -> None:
-    about, queue = request[ABOUT], request.app[CONTEXT].queue
+    about, queues = request[ABOUT], request.app[CONTEXT].queue
     if not about.is_change:
         return
     act = Act(
@@ -83,8 +84,8 @@ async def _add(request: web.Request, principal: Principal, action: str, outcome:
     )
     try:
         if act.export_id is not None and act.connection is None:
-            act = act.model_copy(update={"connection": (await queue.status(act.export_id)).connection})
-        await queue.activity.add(act)
+            act = act.model_copy(update={"connection": (await queues.status(act.export_id)).connection})
+        await add_act(queues, act)
     except (ServiceUnreachableError, ExportNotFoundError) as error:
         # The act has happened. If the caller got an error, it would be repeated.
         _log.warning("activity.lost", error=str(error), **act.model_dump(exclude={"detail"}))
@@ -94,9 +95,8 @@ async def activity(request: web.Request) -> web.Response:
     """Returns one page of the activity. Operators see all acts on their connections, others only their own acts."""
     parameters = query(request, *FILTERS, "limit", "cursor")
     page = await read_acts(request, parameters, limit_of(parameters.get("limit", "50")))
-    return json_response(
-        Activity(entries=page.entries, next_cursor=page.cursor), headers=next_link(request, page.cursor)
-    )
+    answer = Activity(entries=page.entries, next_cursor=page.cursor, missing_queues=list(page.missing))
+    return json_response(answer, headers=next_link(request, page.cursor))
 
 
 async def read_acts(request: web.Request, parameters: Mapping[str, str], limit: int) -> ActivityPage:
@@ -108,16 +108,17 @@ async def read_acts(request: web.Request, parameters: Mapping[str, str], limit: 
     Raises:
         ProblemError: A value is invalid.
     """
-    cursor, principal = parameters.get("cursor"), request[PRINCIPAL]
+    principal = request[PRINCIPAL]
+    part = ActivityRange(parameters.get("cursor"), moment_of(parameters, "since"), moment_of(parameters, "until"))
+    conditions = {name: parameters[name] for name in CONDITIONS if name in parameters}
+
+    def is_wanted(act: Act) -> bool:
+        return is_visible(act, principal) and act.meets(conditions)
+
     try:
-        before = None if cursor is None else checked_cursor(cursor)
+        return await read_activity(request.app[CONTEXT].queue, is_wanted, part, limit)
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
-    part = ActivityRange(before, moment_of(parameters, "since"), moment_of(parameters, "until"))
-    conditions = {name: parameters[name] for name in CONDITIONS if name in parameters}
-    return await request.app[CONTEXT].queue.activity.page(
-        lambda act: is_visible(act, principal) and act.meets(conditions), part, limit
-    )
 
 
 def is_visible(act: Act, principal: Principal) -> bool:

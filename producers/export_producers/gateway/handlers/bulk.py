@@ -1,40 +1,36 @@
 """The handlers of the routes that retry or cancel many exports."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from datetime import datetime
 
 from aiohttp import web
 
-from export_producers.bulk.acting import Acting
-from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun, Progress
-from export_producers.bulk.runs import Bulks, TooManyRunsError
+from export_producers.bulk.documents import BulkPreview, BulkRequest, BulkRun
+from export_producers.bulk.runs import TooManyRunsError
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import CONTEXT, json_response, query
 from export_producers.gateway.handlers.activity import ABOUT
-from export_producers.gateway.handlers.bulk_runner import BulkRunner, preview
+from export_producers.gateway.handlers.bulk_runs import BulkRuns, Counted, merged_preview
 from export_producers.gateway.handlers.orders import read_order
 from export_producers.gateway.problems import ProblemError
+from export_producers.queues.fan_out import Answers
 from export_worker.errors import ErrorCode
 from export_worker.redis.cancellation import cancel_and_wait
 
 BULK = "/v1/bulk/{bulk_id}"
 GROWTH_MAX = 1.1
 """So many times as many exports as expected may match: some may have failed since the dry run."""
-BULKS = web.AppKey("bulks", Bulks)
-RUNNER = web.AppKey("bulk_runner", BulkRunner)
+BULKS = web.AppKey("bulks", BulkRuns)
 
 
 async def running(app: web.Application) -> AsyncIterator[None]:
     """Runs bulk orders while the gateway runs."""
-    queue = app[CONTEXT].queue
-    app[BULKS] = Bulks(queue.storage, secrets.token_hex(8))
-    app[RUNNER] = BulkRunner(queue, app[BULKS], Acting(queue.storage))
-    task = asyncio.create_task(app[RUNNER].run())
+    app[BULKS] = BulkRuns(app[CONTEXT].queue)
+    task = asyncio.create_task(app[BULKS].run())
     yield
     await cancel_and_wait(task)
-    await app[RUNNER].stop()
+    await app[BULKS].stop()
 
 
 async def order(request: web.Request) -> web.Response:
@@ -51,31 +47,36 @@ async def order(request: web.Request) -> web.Response:
 
 
 async def count(request: web.Request, ordered: BulkRequest) -> tuple[BulkPreview, datetime]:
-    """Returns what an order would do, and the time of this state.
+    """Returns what an order would do, and the time of this state. Raises the errors of `_counted`."""
+    counted = await _counted(request, ordered)
+    return merged_preview(counted), max(now for _, now in counted.found)
+
+
+async def _counted(request: web.Request, ordered: BulkRequest) -> Answers[Counted]:
+    """Returns what an order would do in each queue.
 
     Raises:
         ProblemError: The caller may not use the connection of the filter.
     """
-    queue, allowed = request.app[CONTEXT].queue, allowed_connections(request)
     if ordered.filter.connection is not None:
         require(request, ordered.filter.connection)
-    now = await queue.storage.now()
-    return await preview(queue, ordered.order(now, allowed)), now
+    return await request.config_dict[BULKS].count(ordered, allowed_connections(request))
 
 
 async def start(request: web.Request, ordered: BulkRequest, bulk_id: str | None = None) -> BulkRun:
-    """Starts a run. See `Bulks.add`.
+    """Starts a run. See `BulkRuns.add`.
 
     Raises:
         ProblemError: The caller may not use the connection, more exports match than expected, or too many runs are
             open.
     """
-    found, now = await count(request, ordered)
+    counted, allowed = await _counted(request, ordered), allowed_connections(request)
+    found = merged_preview(counted)
     if ordered.expect is not None and found.count > ordered.expect * GROWTH_MAX:
         detail = f"{found.count} exports match, but {ordered.expect} were expected; repeat the dry run"
         raise ProblemError(409, "more_than_expected", detail)
     try:
-        run = await request.config_dict[RUNNER].add(ordered, _progress(request, found.count, now), bulk_id)
+        run = await request.config_dict[BULKS].add(ordered, counted, request[PRINCIPAL].name, allowed, bulk_id)
     except TooManyRunsError as error:
         raise ProblemError(503, "too_many_runs", str(error), headers={"Retry-After": "5"}) from None
     conditions = ordered.filter.model_dump_json(exclude_none=True)
@@ -87,17 +88,6 @@ async def start(request: web.Request, ordered: BulkRequest, bulk_id: str | None 
         "count": str(found.count),
     }
     return run
-
-
-def _progress(request: web.Request, total: int, now: datetime) -> Progress:
-    allowed = allowed_connections(request)
-    return Progress(
-        total=total,
-        created_at=now,
-        updated_at=now,
-        by=request[PRINCIPAL].name,
-        connections=None if allowed is None else sorted(allowed),
-    )
 
 
 async def status(request: web.Request) -> web.Response:
@@ -119,7 +109,7 @@ async def request_stop(request: web.Request) -> BulkRun:
     request[ABOUT].detail["bulk_id"] = run.bulk_id
     if run.state != "running":
         return run
-    await request.config_dict[BULKS].stop(run.bulk_id)
+    await request.config_dict[BULKS].request_stop(run.bulk_id)
     return await read_run(request)
 
 

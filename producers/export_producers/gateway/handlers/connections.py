@@ -20,7 +20,9 @@ from export_producers.gateway.documents.act_schemas import (
 from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.handlers.orders import read_order
 from export_producers.gateway.problems import ProblemError
-from export_producers.pauses import Pauses
+from export_producers.pauses import ConnectionPause, Pauses
+from export_producers.queues.fan_out import Call
+from export_producers.queues.queues import ExportQueues
 from export_producers.reads.overview_document import ConnectionOverview
 from export_worker.contract.names import unknown_name
 from export_worker.contract.status import Phase
@@ -35,20 +37,23 @@ async def connections(request: web.Request) -> web.Response:
     """Returns every connection with its pause."""
     query(request)
     context, allowed = request.app[CONTEXT], allowed_connections(request)
-    return json_response(Connections(connections=await states(context.queue, allowed)))
+    found = await states(context.queue, allowed)
+    missing = (await context.overview.get()).missing_queues
+    return json_response(Connections(connections=found, missing_queues=missing))
 
 
-async def states(queue: ExportQueue, allowed: frozenset[str] | None) -> list[ConnectionState]:
+async def states(queue: ExportQueues, allowed: frozenset[str] | None) -> list[ConnectionState]:
     """Returns the connections that a caller may see, sorted by name.
 
     Two round trips, and one more for their names if this gateway has no settings of connections.
     """
     known = await known_to(queue, allowed)
-    found = await Pauses(queue.storage, known).all()
+    pauses = (await queue.every(lambda each: Pauses(each.storage, known).all())).found
+    found = {name: pause for each in pauses for name, pause in each.items()}
     return [ConnectionState(connection=name, platform=known[name], pause=found.get(name)) for name in sorted(known)]
 
 
-async def known_to(queue: ExportQueue, allowed: frozenset[str] | None) -> dict[str, str]:
+async def known_to(queue: ExportQueues, allowed: frozenset[str] | None) -> dict[str, str]:
     """Returns connection → platform: the connections that a caller may see. Messages may name these."""
     every = await queue.known_connections()
     return {name: platform for name, platform in every.items() if allowed is None or name in allowed}
@@ -75,7 +80,8 @@ async def detail(context: GatewayContext, name: str, allowed: frozenset[str] | N
     if state is None or state.platform is None:
         state = (state or ConnectionOverview.unseen("")).model_copy(update={"platform": _platform(name, known)})
     configured = context.installation.connections.get(name)
-    facts = await queue.reads.connection(name, list(state.durations))
+    kinds = list(state.durations)
+    facts = await queue.of_connection(name, lambda each: each.reads.connection(name, kinds))
     rate, bandwidth = (configured.requests_per_second, configured.mib_per_second) if configured else (None, None)
     transfers = state.phases[Phase.TRANSFERRING]
     return ConnectionDetail(
@@ -88,16 +94,19 @@ async def detail(context: GatewayContext, name: str, allowed: frozenset[str] | N
             slots=state.slots.used,
             rate_wait_s=facts.rate_wait_s,
             transfers=transfers,
-            bytes_per_s=await _bytes_per_s(queue, name) if transfers else 0.0,
+            bytes_per_s=await queue.of_connection(name, _rate_of(name)) if transfers else 0.0,
         ),
         durations_s=facts.durations_s,
         state=state.model_copy(update={"pause": facts.pause}),
     )
 
 
-async def _bytes_per_s(queue: ExportQueue, name: str) -> float:
-    found = await queue.page(Phase.TRANSFERRING, TRANSFERS_MAX, where=ExportFilter(connection=name))
-    return sum(status.progress.bytes_per_s or 0.0 for status in found.statuses)
+def _rate_of(name: str) -> Call[float]:
+    async def bytes_per_s(queue: ExportQueue) -> float:
+        found = await queue.page(Phase.TRANSFERRING, TRANSFERS_MAX, where=ExportFilter(connection=name))
+        return sum(status.progress.bytes_per_s or 0.0 for status in found.statuses)
+
+    return bytes_per_s
 
 
 async def pause(request: web.Request) -> web.Response:
@@ -120,11 +129,15 @@ async def pause_connection(request: web.Request, until: datetime | None, reason:
         ProblemError: There is no such connection.
         InvalidRequestError: The end is in the past, or the reason is too long.
     """
-    name, platform, pauses = await _known(request)
-    paused = await pauses.pause(name, until=until, reason=reason, by=request[PRINCIPAL].name)
+    name, known = await _known(request)
+
+    async def pause(queue: ExportQueue) -> ConnectionPause:
+        return await Pauses(queue.storage, known).pause(name, until=until, reason=reason, by=request[PRINCIPAL].name)
+
+    paused = await request.app[CONTEXT].queue.of_connection(name, pause)
     stated = paused.model_dump(mode="json", include={"until", "reason"})
     request[ABOUT].detail |= {field: str(value) for field, value in stated.items() if value is not None}
-    return ConnectionState(connection=name, platform=platform, pause=paused)
+    return ConnectionState(connection=name, platform=known[name], pause=paused)
 
 
 async def resume_connection(request: web.Request) -> ConnectionState:
@@ -133,9 +146,9 @@ async def resume_connection(request: web.Request) -> ConnectionState:
     Raises:
         ProblemError: There is no such connection.
     """
-    name, platform, pauses = await _known(request)
-    await pauses.resume(name)
-    return ConnectionState(connection=name, platform=platform, pause=None)
+    name, known = await _known(request)
+    await request.app[CONTEXT].queue.of_connection(name, lambda queue: Pauses(queue.storage, known).resume(name))
+    return ConnectionState(connection=name, platform=known[name], pause=None)
 
 
 async def check_known(request: web.Request) -> None:
@@ -149,11 +162,12 @@ async def check_known(request: web.Request) -> None:
         _platform(request.match_info["connection"], await known_to(request.app[CONTEXT].queue, allowed))
 
 
-async def _known(request: web.Request) -> tuple[str, str, Pauses]:
-    """Returns the connection of the path, its platform, and the pauses."""
+async def _known(request: web.Request) -> tuple[str, Mapping[str, str]]:
+    """Returns the connection of the path, and the platforms of all that the caller may see."""
     queue, name = request.app[CONTEXT].queue, request.match_info["connection"]
     known = await known_to(queue, allowed_connections(request))
-    return name, _platform(name, known), Pauses(queue.storage, known)
+    _platform(name, known)
+    return name, known
 
 
 def _platform(name: str, known: Mapping[str, str]) -> str:

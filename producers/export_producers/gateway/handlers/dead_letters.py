@@ -3,12 +3,13 @@
 from aiohttp import web
 
 from export_producers.choices import DEAD_LETTERS_MAX
+from export_producers.client import ExportQueue
 from export_producers.gateway.callers.principals import PRINCIPAL, forbidden, require
 from export_producers.gateway.context import CONTEXT, json_response, limit_of, location, next_link, query
 from export_producers.gateway.documents.act_schemas import DeadLetters
 from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.problems import ProblemError, invalid_parameter
-from export_producers.storage import Storage
+from export_producers.queues.queues import ExportQueues
 from export_producers.triggers.configured import ConfiguredTrigger
 from export_producers.triggers.dead_letter_list import drop_dead_letter, is_entry, read_dead_letters
 from export_producers.triggers.dead_letter_retry import try_again
@@ -52,8 +53,8 @@ async def dead_letter_page(request: web.Request, cursor: str | None, limit: int)
     """
     if cursor is not None and not is_entry(cursor):
         raise invalid_parameter("cursor", "must be the next_cursor of another page")
-    storage, trigger = await announced_trigger(request)
-    found = await read_dead_letters(storage, trigger, limit, cursor)
+    queues, name, trigger = await announced_trigger(request)
+    found = await queues.ask(name, lambda queue: read_dead_letters(queue.storage, trigger, limit, cursor))
     return DeadLetters(dead_letters=found, next_cursor=found[-1].entry if len(found) == limit else None)
 
 
@@ -64,14 +65,14 @@ async def enqueue_again(request: web.Request) -> Accepted:
         ProblemError: There is no such dead letter, this gateway does not know its trigger, the caller may not use it,
             or the message still holds no valid request.
     """
-    _, trigger = await announced_trigger(request)
+    queues, name, trigger = await announced_trigger(request)
     entry = _entry(request)
     configured = (await configured_triggers(request)).get(trigger)
     if configured is None:
         detail = f"the configuration of this gateway has no section [triggers.{trigger}], which has the template"
         raise ProblemError(501, "trigger_not_configured", detail)
     try:
-        accepted = await try_again(request.app[CONTEXT].queue, trigger, entry, configured)
+        accepted = await queues.ask(name, lambda queue: try_again(queue, trigger, entry, configured))
     except UnusableMessageError as error:
         raise ProblemError(422, UNUSABLE, f"the message cannot be used: {error}") from None
     if accepted is None:
@@ -87,26 +88,36 @@ async def remove(request: web.Request) -> None:
     Raises:
         ProblemError: There is no such dead letter, or the caller may not use it.
     """
-    storage, trigger = await announced_trigger(request)
+    queues, name, trigger = await announced_trigger(request)
     entry = _entry(request)
-    if not await drop_dead_letter(storage, trigger, entry):
+    if not await queues.ask(name, lambda queue: drop_dead_letter(queue.storage, trigger, entry)):
         raise _missing()
     request[ABOUT].detail |= {"trigger": trigger, "entry": entry}
 
 
-async def announced_trigger(request: web.Request) -> tuple[Storage, str]:
-    """Returns the storage and the trigger of the path.
+async def announced_trigger(request: web.Request) -> tuple[ExportQueues, str, str]:
+    """Returns the queues, the name of the one that has the trigger of the path, and the name of the trigger.
 
     Raises:
-        ProblemError: No such trigger has announced itself, or the caller may not use it.
+        ProblemError: No such trigger has announced itself, several queues have one, or the caller may not use it.
     """
-    storage, trigger = request.app[CONTEXT].queue.storage, request.match_info["trigger"]
-    async with storage.calls() as redis:
-        known = sorted(name.decode() for name in await redis.hgetall(storage.keys.triggers))
-    if trigger not in known:
+    queues, trigger = request.app[CONTEXT].queue, request.match_info["trigger"]
+    answers = await queues.every(_triggers)
+    names = [name for name, known in answers.by_queue.items() if trigger in known]
+    if not names:
+        answers.require_all()
+        known = sorted({each for found in answers.found for each in found})
         raise ProblemError(404, ErrorCode.NOT_FOUND, unknown_name("trigger", trigger, known))
+    if len(names) > 1:
+        detail = f"the queues {' and '.join(names)} have a trigger {trigger}; give each trigger its own name"
+        raise ProblemError(409, "ambiguous_trigger", detail)
     await _check_connections(request, trigger)
-    return storage, trigger
+    return queues, names[0], trigger
+
+
+async def _triggers(queue: ExportQueue) -> set[str]:
+    async with queue.storage.calls() as redis:
+        return {name.decode() for name in await redis.hgetall(queue.storage.keys.triggers)}
 
 
 async def configured_triggers(request: web.Request) -> dict[str, ConfiguredTrigger]:

@@ -6,6 +6,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from export_producers.choices import RESOURCES
+from export_producers.client import ExportQueue
 from export_producers.facts import with_eta
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import (
@@ -19,17 +20,17 @@ from export_producers.gateway.context import (
     query,
     retry_after,
 )
-from export_producers.gateway.documents.openapi import KEY_MAX_CHARS
 from export_producers.gateway.documents.schemas import Cancelling, ExportPage, RetryOrder
 from export_producers.gateway.handlers.activity import ABOUT
 from export_producers.gateway.handlers.connections import check_known
 from export_producers.gateway.handlers.filters import FILTERS, export_filter
 from export_producers.gateway.problems import ProblemError, invalid_parameter
+from export_producers.identities import KEY_MAX_CHARS
 from export_producers.records import Start, wrong_connection
 from export_worker.contract.names import did_you_mean
 from export_worker.contract.parsing import parse_request
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Accepted
+from export_worker.contract.status import Accepted, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import ErrorCode, InvalidRequestError
 
@@ -137,7 +138,12 @@ async def list_exports(request: web.Request) -> web.Response:
     except InvalidRequestError as error:
         raise ProblemError(400, error.code, str(error), errors=error.problems) from None
     answer = ExportPage(
-        exports=page.statuses, next_cursor=page.cursor, total=page.total, searched_until=page.searched_until
+        exports=page.statuses,
+        next_cursor=page.cursor,
+        total=page.total,
+        searched_until=page.searched_until,
+        complete=not page.missing,
+        missing_queues=list(page.missing),
     )
     return json_response(answer, headers=next_link(request, page.cursor))
 
@@ -145,8 +151,12 @@ async def list_exports(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Returns the status of an export."""
     query(request)
-    queue = request.app[CONTEXT].queue
-    found = await with_eta(queue.storage, await queue.status(request.match_info["export_id"]))
+    export_id = request.match_info["export_id"]
+
+    async def read(queue: ExportQueue) -> Status:
+        return await with_eta(queue.storage, await queue.status(export_id))
+
+    found = await request.app[CONTEXT].queue.of_export(export_id, read)
     return json_response(found, headers=retry_after(found, request.app[CONTEXT].now))
 
 

@@ -37,7 +37,8 @@ async def deliveries(request: web.Request) -> web.Response:
     """Returns every completion event of an export with every sink that gets it."""
     query(request)
     export_id = request.match_info["export_id"]
-    found = await read_deliveries(request.app[CONTEXT].queue.storage, export_id)
+    queues = request.app[CONTEXT].queue
+    found = await queues.of_export(export_id, lambda queue: read_deliveries(queue.storage, export_id))
     return json_response(Deliveries(export_id=export_id, deliveries=found))
 
 

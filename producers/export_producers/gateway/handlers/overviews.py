@@ -59,9 +59,11 @@ async def stats(request: web.Request) -> web.Response:
     else:
         require(request, connection)
         names = [connection]
-    series = await request.app[CONTEXT].queue.reads.stats(names, first, last)
-    hours = summed(list(series.values()) or [empty_hours(first, last)])
-    return json_response(Stats(connection=connection, buckets_s=list(BUCKETS_S), hours=hours))
+    answers = await request.app[CONTEXT].queue.every(lambda queue: queue.reads.stats(names, first, last))
+    series = [hours for found in answers.found for hours in found.values()]
+    hours = summed(series or [empty_hours(first, last)])
+    answer = Stats(connection=connection, buckets_s=list(BUCKETS_S), hours=hours, missing_queues=list(answers.missing))
+    return json_response(answer)
 
 
 def _period(parameters: Mapping[str, str]) -> tuple[datetime, datetime]:

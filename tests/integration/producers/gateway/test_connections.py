@@ -23,7 +23,7 @@ async def test_connection_is_paused_listed_and_resumed(gateway: GatewaySite) -> 
     assert paused.status == 200
     assert (paused.json["connection"], paused.json["platform"]) == ("gio", "growingio")
     assert (paused.json["pause"]["until"], paused.json["pause"]["reason"]) == (until, "maintenance")
-    assert (await gateway.call("GET", "/v1/connections")).json == {"connections": [paused.json]}
+    assert (await gateway.call("GET", "/v1/connections")).json == {"connections": [paused.json], "missing_queues": []}
     export_id = await gateway.enqueue()
     assert await gateway.site.claim() == []
     resumed = await gateway.call("POST", "/v1/connections/gio/resume")

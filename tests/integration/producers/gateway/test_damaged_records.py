@@ -10,6 +10,7 @@ from export_producers.bulk.runs import Bulks
 from export_worker.contract.slowness import in_seconds
 from export_worker.contract.status import Phase
 from support.console_world import CONNECTION, SINK, TRIGGER, World, fill
+from support.earlier_records import remove_event, store_as_earlier
 from support.gateway_site import GatewaySite, open_gateway
 
 GARBAGE = b"\xff{"
@@ -51,6 +52,7 @@ async def damage(console: GatewaySite, world: World, value: bytes) -> None:
         hours = await redis.keys(prefix.replace(":x:", f":{CONNECTION}:").rpartition(":")[0] + ":*")
         for hour in hours:
             await redis.hset(hour, mapping=dict.fromkeys(await redis.hkeys(hour), value))
+    await store_as_earlier(console.site, failed)
     await redis.hset(keys.export(failed), mapping={"request": value, "step": value})
     await redis.hset(keys.export(running), "status", value)
     await redis.rpush(keys.timeline(failed), value)
@@ -76,6 +78,7 @@ async def test_damaged_record_takes_no_page_down(console: GatewaySite, value: by
 
 async def test_failed_export_whose_status_is_damaged_is_left_out(console: GatewaySite) -> None:
     world = await fill(console.site, "text")
+    await store_as_earlier(console.site, world.exports[Phase.FAILED])
     await console.site.redis.hset(console.site.keys.export(world.exports[Phase.FAILED]), "status", GARBAGE)
     for path in ("/console/failures", "/v1/failures", "/v1/exports?phase=failed"):
         assert (await console.call("GET", path)).status == 200, path
@@ -94,6 +97,7 @@ async def test_bulk_run_of_another_version_stays_free_for_a_gateway_of_that_vers
 async def test_page_of_the_only_damaged_record_states_its_own_error(console: GatewaySite) -> None:
     world, site = await fill(console.site, "text"), console.site
     await site.redis.hset(site.keys.bulk(world.bulk_id), "order", GARBAGE)
+    await remove_event(site, world.event_id)
     await site.redis.set(site.keys.event(world.event_id), GARBAGE)
     delivered = await console.call("POST", f"/v1/events/{world.event_id}/deliver")
     assert (delivered.status, delivered.json["code"]) == (502, "unreadable_record")

@@ -14,6 +14,7 @@ from export_producers.gateway.options import NamedKey
 from export_worker.contract.event import SinkTestEvent
 from export_worker.redis.outbox import Delivery, Outbox
 from export_worker.sinks.base import SinkError, SinkRefusedError
+from support.earlier_records import remove_event
 from support.event_sinks import ScriptedSink, dispatcher_of, running
 from support.gateway_site import OPTIONS, REQUEST, GatewaySite, open_gateway
 from support.redis_site import MANY, REFUSED, QueueSite
@@ -42,6 +43,7 @@ async def test_refused_event_is_pending_with_its_answer_until_it_is_taken(gatewa
         "deliveries": [],
         "next_cursor": None,
         "total": 0,
+        "missing_queues": [],
     }
     delivered = await gateway.call("POST", f"/v1/events/{pending['event_id']}/deliver")
     assert (delivered.status, delivered.json["export_id"]) == (202, export_id)
@@ -170,7 +172,7 @@ async def test_events_given_up_since_a_moment_are_delivered_to_the_sinks_that_re
     outbox = Outbox(site.redis, site.keys)
     await site.redis.delete(site.keys.outbox("stream"))
     await give_up(site, "hook", *ids)
-    await site.redis.delete(site.keys.event(ids[2]))
+    await remove_event(site, ids[2])
     since = (await pages(gateway, "/v1/events?state=given_up"))[1]["given_up_at"]
     done = await gateway.call("POST", "/v1/events/deliver", {"since": since, "sink": "hook"})
     assert (done.status, done.json) == (202, {"delivering": 1, "expired": 1, "has_more": False})

@@ -517,4 +517,5 @@ async def test_catalog_errors_have_the_status_of_their_cause(
 async def test_list_accepts_every_phase_of_the_contract(gateway: GatewaySite) -> None:
     for phase in Phase:
         answer = (await gateway.call("GET", f"/v1/exports?phase={phase}")).json
-        assert answer == {"exports": [], "next_cursor": None, "total": 0, "searched_until": None}
+        counts: dict[str, object] = {"total": 0, "searched_until": None, "complete": True, "missing_queues": []}
+        assert answer == {"exports": [], "next_cursor": None, **counts}

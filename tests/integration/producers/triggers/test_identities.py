@@ -99,13 +99,13 @@ async def test_message_published_after_the_export_of_version_0_1_makes_its_own_e
 
 async def test_identity_of_a_message_expires_with_its_export(queue_site: QueueSite) -> None:
     export_id, _ = await enqueue(queue_site, MESSAGE)
-    key, export = queue_site.keys.message(MESSAGE.text), queue_site.keys.export(export_id)
+    key, past = queue_site.keys.message(MESSAGE.text), queue_site.keys.past(export_id)
     # A worker of version 0.1 ends the export without this key.
     assert await queue_site.redis.pttl(key) > 31 * 86_400_000
     queue_site.catch_up()
     await queue_site.submit(await queue_site.one())
     await queue_site.fail(await queue_site.one(), REFUSED)
-    ended = await queue_site.redis.pttl(export)
+    ended = await queue_site.redis.pttl(past)
     assert abs(await queue_site.redis.pttl(key) - ended) < 60_000
     await queue_site.queue.retry(export_id)
     assert await queue_site.redis.pttl(key) > ended

@@ -48,7 +48,7 @@
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
 --                        probe, spared, slotless, cancel, request, status, state, files, stored, retry, trace,
---                        requested_by,
+--                        requested_by, timeline (JSON texts, each on a line; missing when there are many),
 --                        durations_ms (list of strings)}. status, state, files, stored (the list of stored files),
 --                        request and trace are JSON texts of the record. A field that the record does not have is
 --                        missing. probe: the step checks the platform first. spared: the calls of its kind fail for
@@ -59,6 +59,8 @@ local now = args.now_ms
 local owner_mark = '|' .. args.owner .. '|'
 -- How long the sweep waits before it examines an export that has no queue entry.
 local sweep_after_ms = 60000
+-- A claim returns no longer timelines: they are read when the export ends.
+local timeline_returned_max = 50
 -- The longest wait after the death of a worker.
 local death_wait_max_s = 32
 
@@ -182,8 +184,8 @@ local function read(job)
   if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
     redis.call('DEL', 'arq:job:' .. job)
-    if ended[record[3]] then
-      redis.call('ZREM', open, id)
+    if ended[record[3]] or not record[3] then
+      redis.call('ZREM', open, id or '')
     end
     return nil
   end
@@ -240,6 +242,7 @@ local function claim(export, probe)
   end
   local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files', 'requested_by')
   local stored = record[5] and redis.call('LRANGE', args.prefix .. 'stored:' .. export.id, 0, -1)
+  local timeline = redis.call('LRANGE', args.prefix .. 'timeline:' .. export.id, 0, timeline_returned_max)
   if export.slotless then
     slotless = slotless + 1
   else
@@ -252,6 +255,7 @@ local function claim(export, probe)
     status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
     stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,
     requested_by = record[6] or nil,
+    timeline = #timeline <= timeline_returned_max and table.concat(timeline, '\n') or nil,
     durations_ms = durations_of(export.connection, record[4]),
   }
 end

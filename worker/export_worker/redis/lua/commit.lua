@@ -2,13 +2,13 @@
 -- step continues, also the end of its lease, with either the next queue entry or the completion event in every outbox.
 --
 -- KEYS: export, timeline, open, ended, index of the new phase, queue of this step, queue of the next step, arq job of
---       this step, arq job of the next step, event, events, dedupe, platform breaker, kind breaker, rate, durations,
+--       this step, arq job of the next step, events, dedupe, platform breaker, kind breaker, rate, durations,
 --       slots, parked, control queue, outboxes (any number)
 -- ARGV[1]: JSON object
 --   mode                 checkpoint: the step continues; next: another step follows; end: the export has ended
 --   version              of the record when the step was claimed (string)
 --   export_id, prefix, now_ms, retention_ms
---   state, status        JSON texts
+--   state, status        JSON texts (modes checkpoint and next)
 --   phase, created_ms, going_ms
 --   facets               facet -> value: the indexes in which the export is. indexes.lua, which has the functions for
 --                        them, and statistics.lua are loaded before this file
@@ -29,18 +29,35 @@
 --                        unchanged). They are appended to the list of stored files
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
---   mode end:  event_id, event (JSON text), counted (what is counted about the export; see statistics.lua)
--- Answer: saved, or lease_lost when another worker has claimed the step; then nothing was changed.
+--   mode end:  event_id, generation, counted (what is counted about the export; see statistics.lua)
+--              step (that would run next)
+--              timeline_length (how many entries the timeline in the body has without the note; missing: not compared)
+-- ARGV[2]: mode end: the packed body of the record of the ended export. past.lua, which writes it, is loaded before
+-- Answer: saved; lease_lost when another worker has claimed the step; or, in mode end, timeline_grew when the timeline has
+--         another length. With the last two, nothing was changed.
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, ended, phase_index, queue, next_queue, job, next_job, event, events, dedupe, platform_breaker,
+local export, timeline, open, ended, phase_index, queue, next_queue, job, next_job, events, dedupe, platform_breaker,
   kind_breaker, rate, durations, slots, parked, control_queue = unpack(KEYS)
-local outboxes = {unpack(KEYS, 20)}
+local outboxes = {unpack(KEYS, 19)}
 
 local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel')
 local old_phase, cancel_requested = record[3], record[4]
 if record[1] ~= args.version then
   -- The client repeats a call whose answer was lost. Then this decision is already saved.
-  return args.mode ~= 'checkpoint' and record[2] == args.version and 'saved' or 'lease_lost'
+  local saved = record[2] or (read_past(args.prefix, args.export_id) or {}).saved
+  return args.mode ~= 'checkpoint' and saved == args.version and 'saved' or 'lease_lost'
+end
+
+-- Whether the timeline has another length than Python has read. It may grow while a worker holds the step: another worker
+-- notes that this one has stopped responding.
+local function has_timeline_grown()
+  local length = args.timeline_length
+  return length and (#redis.call('LRANGE', timeline, length, length) > 0
+    or (length > 0 and #redis.call('LRANGE', timeline, length - 1, length - 1) == 0))
+end
+
+if args.mode == 'end' and has_timeline_grown() then
+  return 'timeline_grew'
 end
 
 -- Saves the lists that the state of a transfer with many files does not have.
@@ -73,6 +90,9 @@ local function save_record()
   if args.note and redis.call('RPUSH', timeline, args.note) > args.timeline_max then
     redis.call('LTRIM', timeline, -args.timeline_max, -1)
   end
+end
+
+local function update_indexes()
   if old_phase ~= args.phase then
     redis.call('ZREM', args.prefix .. 'phase:' .. old_phase, args.export_id)
     redis.call('ZADD', phase_index, args.created_ms, args.export_id)
@@ -140,10 +160,12 @@ local function update_breakers()
 end
 
 local function end_step()
-  redis.call('HINCRBY', export, 'version', 1)
-  redis.call('HINCRBY', export, 'step', 1)
-  redis.call('HSET', export, 'saved', args.version)
-  redis.call('HDEL', export, 'progress', 'claims', 'lost', 'released', 'refused', 'retry')
+  if args.mode == 'next' then
+    redis.call('HINCRBY', export, 'version', 1)
+    redis.call('HINCRBY', export, 'step', 1)
+    redis.call('HSET', export, 'saved', args.version)
+    redis.call('HDEL', export, 'progress', 'claims', 'lost', 'released', 'refused', 'retry')
+  end
   redis.call('ZREM', queue, args.job_id)
   redis.call('DEL', job)
 end
@@ -195,12 +217,12 @@ local function schedule_next_step()
   end
 end
 
--- Ends the export: its event is added to every outbox, and its keys expire. The sweep clears the indexes.
+-- Ends the export: a packed record replaces its keys, its event is added to every outbox, and its keys expire. The sweep
+-- clears the indexes.
 local function end_export()
   redis.call('ZREM', open, args.export_id)
   redis.call('ZADD', ended, args.now_ms, args.export_id)
   count_end(args.prefix, args.facets.connection, args.now_ms, args.counted)
-  redis.call('SET', event, args.event, 'PX', args.retention_ms)
   redis.call('ZREMRANGEBYSCORE', events, '-inf', args.now_ms - args.retention_ms)
   for _, index in ipairs({events, unpack(outboxes)}) do
     redis.call('ZADD', index, args.now_ms, args.event_id)
@@ -208,17 +230,23 @@ local function end_export()
     -- outbox.
     redis.call('PEXPIRE', index, args.retention_ms)
   end
-  redis.call('HDEL', export, 'cancel')
-  local message = redis.call('HGET', export, 'message') or nil
+  local kept = redis.call('HMGET', export, 'message', 'number', 'requested_by')
+  local identity = kept[1] or nil
+  write_past(args.prefix, args.export_id, {
+    phase = args.phase, generation = args.generation, step = args.step, number = kept[2] or 0, saved = args.version,
+    until_ms = args.now_ms + args.retention_ms, connection = args.facets.connection, kind = args.facets.kind,
+    requested_by = kept[3], error = args.facets.error, identity = identity and string.sub(identity, #args.prefix + 1),
+  }, ARGV[2], args.retention_ms)
   -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
-  for _, key in ipairs({export, timeline, message or dedupe}) do
-    redis.call('PEXPIRE', key, args.retention_ms)
-  end
+  redis.call('PEXPIRE', identity or dedupe, args.retention_ms)
 end
 
-save_record()
+if args.mode ~= 'end' then
+  save_record()
+  save_lists()
+end
+update_indexes()
 add_change(args.prefix, args.export_id, args.facets.connection, args.facets.kind, args.phase, old_phase)
-save_lists()
 update_breakers()
 if args.mode == 'checkpoint' then
   if args.progressed then

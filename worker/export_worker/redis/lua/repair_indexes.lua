@@ -1,4 +1,4 @@
--- Repairs the indexes by which exports are listed, in pieces. `indexes.lua`, which is loaded before this file, describes
+-- Repairs the indexes by which exports are listed, in pieces. `indexes.lua`, which is loaded before this file with `past.lua`, describes
 -- them. They need a repair after an update from a version without them, while such a version still runs, and after
 -- Redis has lost keys. While the sizes of the indexes are right, a call costs some twenty reads.
 --
@@ -50,11 +50,14 @@ local function facets_of(id)
   if not created_ms then
     return {}, nil
   end
-  local record = redis.call('HMGET', prefix .. 'export:' .. id, 'connection', 'kind', 'requested_by')
+  local past = read_past(prefix, id)
+  local record = past and {past.connection, past.kind, past.requested_by ~= '' and past.requested_by}
+    or redis.call('HMGET', prefix .. 'export:' .. id, 'connection', 'kind', 'requested_by')
   local facets = {connection = record[1] or unknown, kind = record[2] or unknown, requested_by = record[3] or unknown}
   facets.place = place_of(facets.connection, phase_of(id))
   if redis.call('ZSCORE', failed, id) then
-    facets.error = error_of(redis.call('HGET', prefix .. 'export:' .. id, 'status'))
+    local code = past and past.error or error_of(redis.call('HGET', prefix .. 'export:' .. id, 'status'))
+    facets.error = code ~= '' and code or unknown
   end
   return facets, created_ms
 end

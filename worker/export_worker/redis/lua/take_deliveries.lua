@@ -9,13 +9,14 @@
 --   lease_until_ms       when the lease of the deliveries ends
 --   recheck_ms           when an event is examined again that waits for an earlier one
 --   max, scan_max        how many deliveries to take, and how many due events to examine
---   event_prefix         what the key of an event begins with; the event's id follows
--- Answer: JSON object {deliveries}; missing when nothing is due; a list of {event_id, event, refusals}, where event is
---         JSON text, and refusals is 'failures:first', or missing when the sink has not refused the event yet.
+--   prefix               the namespace with its colon. past.lua, which reads events, is loaded before this file
+-- Answer: a list. First a JSON object, then the stored event of each delivery
+--   deliveries           list of {event_id, refusals}; missing when nothing is due. refusals is 'failures:first', or
+--                        missing when the sink has not refused the event yet
 local args = cjson.decode(ARGV[1])
 local outbox, refusals, answers = unpack(KEYS)
 
-local taken = {}
+local taken, answer = {}, {false}
 
 -- Returns whether an earlier event of the same export is not delivered yet. An event's id is EXPORT.NUMBER.
 local function must_wait(id)
@@ -29,7 +30,7 @@ local function must_wait(id)
 end
 
 local function take(id)
-  local event = redis.call('GET', args.event_prefix .. id)
+  local event = read_event(args.prefix, id)
   if not event then
     -- The event's retention has passed before the sink accepted it: nothing is left to deliver.
     redis.call('ZREM', outbox, id)
@@ -39,7 +40,8 @@ local function take(id)
     redis.call('ZADD', outbox, args.recheck_ms, id)
   else
     redis.call('ZADD', outbox, args.lease_until_ms, id)
-    taken[#taken + 1] = {event_id = id, event = event, refusals = redis.call('HGET', refusals, id) or nil}
+    taken[#taken + 1] = {event_id = id, refusals = redis.call('HGET', refusals, id) or nil}
+    answer[#answer + 1] = event
   end
 end
 
@@ -55,4 +57,5 @@ while #taken < args.max and scanned < args.scan_max do
   end
   scanned = scanned + #due
 end
-return cjson.encode({deliveries = #taken > 0 and taken or nil})
+answer[1] = cjson.encode({deliveries = #taken > 0 and taken or nil})
+return answer

@@ -1,0 +1,1 @@
+"""Several namespaces, on one Redis or on several, behind one gateway."""

@@ -1,0 +1,35 @@
+"""The timeline of an export, and the packed body that keeps it when the export has ended. Pure."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from export_worker.contract.model import isoformat
+from export_worker.contract.past import TIMELINE_MAX, pack_body
+from export_worker.contract.phase import Phase
+from export_worker.lifecycle.export import Export
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def timeline_entry(at: datetime, phase: Phase, step: int, note: str) -> str:
+    """Returns one entry of a timeline, as JSON."""
+    return _encode({"at": isoformat(at), "phase": phase, "step": step, "note": note})
+
+
+def with_note(timeline: tuple[bytes, ...] | None, note: str | None) -> tuple[bytes, ...] | None:
+    """Returns a timeline as a script has it after it has added a note. None stays None: it is not known."""
+    return timeline if timeline is None or note is None else (*timeline, note.encode())[-TIMELINE_MAX:]
+
+
+def packed_body(export: Export, trace: str, timeline: Sequence[bytes], note: str | None) -> bytes:
+    """Returns the packed body of the record of an ended export.
+
+    Args:
+        trace: The trace context of the request as JSON, or empty.
+        timeline: The entries so far.
+        note: The entry of the decision that ends the export.
+    """
+    entries = with_note(tuple(timeline), note) or ()
+    state = export.model_dump_json(exclude_none=True).encode()
+    return pack_body(export.export_id, state, entries, trace=trace.encode(errors="surrogateescape"))
