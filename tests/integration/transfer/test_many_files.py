@@ -27,13 +27,13 @@ LARGE = SMALL_MAX_BYTES + 1
 class Body:
     """A download of a repeated byte."""
 
-    bytes: int
+    size: int
     total_bytes: int | None
     content_type: str = "text/csv"
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yields the body in two pieces."""
-        for count in (self.bytes // 2, self.bytes - self.bytes // 2):
+        for count in (self.size // 2, self.size - self.size // 2):
             await asyncio.sleep(0)
             yield b"x" * count
 
