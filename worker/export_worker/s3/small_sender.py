@@ -147,12 +147,11 @@ class SmallSender:
                 success_max_bytes=ANSWER_MAX_BYTES,
                 error_max_bytes=ERROR_MAX_BYTES,
             )
-            wire = template.wire(request, len(body))
-            return await connection.exchange(wire, body, reader, self._pool.timeouts)
+            return await connection.exchange(request.wire(len(body)), body, reader, self._pool.timeouts)
         except SilentServerError as error:
-            return ReadTimeoutError(endpoint_url=str(request.url), error=error)
+            return ReadTimeoutError(endpoint_url=request.url, error=error)
         except (OSError, BrokenAnswerError) as error:
-            return ConnectionClosedError(endpoint_url=str(request.url), error=error)
+            return ConnectionClosedError(endpoint_url=request.url, error=error)
         finally:
             self._pool.give_back(connection)
 
@@ -190,9 +189,8 @@ class SmallSender:
         name, credentials = (operation, arguments["Bucket"]), self._credentials.ready()
         if name in self._templates or self._not_learned[name] >= _LEARNING_MAX or credentials is None:
             return
-        shape, config = self._shapes[operation], self._client.meta.config
         try:
-            self._templates[name] = RequestTemplate.learned(shape, sent, arguments, credentials, config)
+            self._templates[name] = RequestTemplate.learned(self._shapes[operation], sent, arguments, credentials)
         except NotSmallError:
             self._not_learned[name] += 1
 
