@@ -209,7 +209,7 @@ local function may_keep()
   local keep = args.keep
   return keep and args.due_ms <= args.now_ms and not cancel_requested
     and not (keep.is_last_slot and has_waiting(args.prefix, args.next_role, next_queue, args.now_ms))
-    and not has_failed_calls(args.prefix, args.facets.connection, args.phase)
+    and not has_failed_calls(args.prefix, args.connection, args.phase)
     and count_kept_call(rate, keep.interval_ms, args.now_ms)
 end
 
