@@ -20,12 +20,11 @@ from typing import get_args
 
 from arq.connections import ArqRedis
 
-from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.status import Progress
+from export_worker.contract.status import Phase, Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
@@ -130,7 +129,7 @@ class Store:
 
     def _claim_keys(self, role: Role) -> list[str]:
         keys = self._keys
-        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created, keys.clock]
+        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.clock]
         return [*shared, keys.ring] if role == "transfer" else shared
 
     def _claim_arguments(self, role: Role, room: ClaimRoom, now: datetime) -> dict[str, object]:
@@ -296,8 +295,9 @@ class Store:
             **record,
             **encode_lists(claimed.export if claimed.has_lists else None, export),
             "phase": export.phase,
-            "created_ms": epoch_ms(export.created_at),
-            "facets": facets_of(export.phase, export.request.connection, export.request.kind, export.error),
+            "connection": export.request.connection,
+            "kind": export.request.kind,
+            "error": export.error.code if export.phase is Phase.FAILED and export.error is not None else None,
             "going_ms": epoch_ms(export.set_going_at),
             "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
@@ -315,13 +315,10 @@ class Store:
             keys.export(export_id),
             keys.timeline(export_id),
             keys.open,
-            keys.ended,
-            keys.phase(export.phase),
             keys.queue(claimed.role),
             keys.queue(export.role),
             ARQ_JOB_PREFIX + keys.job_id(export_id, step),
             ARQ_JOB_PREFIX + keys.job_id(export_id, step + 1),
-            keys.events,
             keys.dedupe(request.idempotency_key or ""),
             keys.breaker(request.connection),
             keys.breaker(request.connection, claimed.export.step_name),
