@@ -236,13 +236,18 @@ class World:
             return False
         redis, keys = self._services.redis, self.keys
         pipe = redis.pipeline(transaction=False)
-        for name in redis.keys(keys.export("*")):
-            pipe.hmget(name, "phase", "retry")
+        names = redis.keys(keys.export("*")), redis.keys(keys.past("*"))
+        for export_id in {name.decode().rpartition(":")[2] for found in names for name in found}:
+            pipe.hmget(keys.export(export_id), "phase", "retry")
+            pipe.exists(keys.past(export_id))
         for name in self.sinks:
             pipe.zcard(keys.outbox(name))
         answers = pipe.execute()
-        records, outboxes = answers[: -len(self.sinks)], answers[-len(self.sinks) :]
-        return not any(outboxes) and all((phase or b"").decode() in ENDED and not retry for phase, retry in records)
+        records, outboxes = iter(answers[: -len(self.sinks)]), answers[-len(self.sinks) :]
+        return not any(outboxes) and all(
+            has_past or ((phase or b"").decode() in ENDED and not retry)
+            for (phase, retry), has_past in zip(records, records, strict=True)
+        )
 
     def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""

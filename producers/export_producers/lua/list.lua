@@ -98,7 +98,7 @@ if texts and has_digests() then
   texts, digest = nil, digest_of(args.sought_metadata)
 end
 
--- Returns the slot of the rarest codes, or nil without any.
+-- Returns the slot of the rarest codes, or nil without any, and how many exports have them.
 local function rarest()
   local lead, smallest
   for slot, codes in pairs(wanted) do
@@ -110,7 +110,7 @@ local function rarest()
       lead, smallest = slot, size
     end
   end
-  return lead
+  return lead, smallest
 end
 
 -- Whether the caller may see an export. Otherwise the search continues as if there were none: its answer would show that
@@ -199,7 +199,7 @@ local function count_rows(first, last)
   local base = chunk * chunk_rows
   local marks = redis.call('GETRANGE', args.prefix .. 'marks:' .. full(chunk), (first - base) * mark_bytes,
     (last - base + 1) * mark_bytes - 1)
-  return #matching_rows(marks, wanted, rarest())
+  return #matching_rows(marks, wanted, (rarest()))
 end
 
 local function count_in_time(codes)
@@ -382,8 +382,11 @@ end
 local following = nil
 if digest then
   following = visit_digests(top)
-elseif not is_impossible then
-  following = visit_rows(args.prefix, top, lowest, wanted, rarest(), visit_row, visit_block)
+else
+  local lead, size = rarest()
+  if size ~= 0 then
+    following = visit_rows(args.prefix, top, lowest, wanted, lead, visit_row, visit_block)
+  end
 end
 if not following and has_old then
   unsure = true

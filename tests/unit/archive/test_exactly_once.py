@@ -26,7 +26,7 @@ from export_worker.archive.layout import ArchiveFolder
 from export_worker.archive.rows import EndedExport
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase, Status
-from export_worker.redis.ended_events import EndedEntry
+from export_worker.redis.ended_log import EndedEntry
 from export_worker.s3.client import build_client
 from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.store import S3Store

@@ -20,11 +20,12 @@ from typing import get_args
 
 from arq.connections import ArqRedis
 
+from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys, Role
-from export_worker.contract.status import Phase, Progress
+from export_worker.contract.status import Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
@@ -297,7 +298,7 @@ class Store:
             "phase": export.phase,
             "connection": export.request.connection,
             "kind": export.request.kind,
-            "error": export.error.code if export.phase is Phase.FAILED and export.error is not None else None,
+            "error": facets_of(export.phase, export.request.connection, export.request.kind, export.error).get("error"),
             "going_ms": epoch_ms(export.set_going_at),
             "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,

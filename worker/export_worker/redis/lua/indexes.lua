@@ -86,7 +86,8 @@ end
 local function number_of(prefix, id)
   local number = redis.call('HGET', prefix .. 'export:' .. id, 'number')
     or string.match(redis.call('GETRANGE', prefix .. 'past:' .. id, 0, 80), '^%d+\n%a+\n%d+\n%d+\n(%d+)\n')
-  return tonumber(number or '')
+  number = tonumber(number or '')
+  return number and number > 0 and number or nil
 end
 
 local function known_code(prefix, facet, value)
