@@ -9,8 +9,7 @@ from pydantic import ConfigDict
 from export_producers.readable import count_of, json_object, moment_of
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp
-from export_worker.contract.past import is_packed, unpack
-from export_worker.contract.past_documents import ended_at
+from export_worker.contract.past_documents import stored_event
 from export_worker.errors import ExportNotFoundError
 from export_worker.redis.records import fields_of_past, is_event
 
@@ -67,9 +66,6 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
         (request,), past, announced, *stored = await pipe.execute()
     if past is not None:
         request = fields_of_past(export_id, past, ["request"]).get("request")
-        stored = [
-            past if is_event(past, event_id) else event for event_id, event in zip(event_ids, stored, strict=True)
-        ]
     if request is None:
         raise ExportNotFoundError(export_id)
     types = {name.decode(): kind.decode() for name, kind in announced.items()}
@@ -78,7 +74,7 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     known = {
         event_id: at
         for event_id, event in zip(event_ids, stored, strict=True)
-        if (at := time_of_event(event)) is not None
+        if (at := time_of_event(_stored(past, event, event_id), event_id, keys.namespace)) is not None
     }
     pairs = [(event_id, sink) for event_id in reversed(known) for sink in sinks]
     states = await states_of(storage, pairs)
@@ -88,13 +84,14 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     ]
 
 
-def time_of_event(event: bytes | None) -> datetime | None:
-    """Returns the time of a stored event; None if it is not kept, or cannot be read. Pure."""
-    if event is None:
-        return None
+def _stored(past: bytes | None, event: bytes | None, event_id: str) -> bytes | None:
+    return past if past is not None and is_event(past, event_id) else event
+
+
+def time_of_event(stored: bytes | None, event_id: str, namespace: str) -> datetime | None:
+    """Returns the time of an event of an export; None if it is not kept, or cannot be read. Pure."""
     try:
-        time = ended_at(unpack("", event)) if is_packed(event) else (json_object(event) or {}).get("time")
-        return datetime.fromisoformat(time) if isinstance(time, str) else None
+        return None if stored is None else stored_event(stored, event_id, namespace).time
     except ValueError:
         return None
 

@@ -12,7 +12,8 @@ from export_producers.events.given_up import index_given_up
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import FieldProblem, InvalidRequestError
-from export_worker.redis import records
+from export_worker.redis.records import read_events as read_stored_events
+from export_worker.redis.records import read_fields
 
 State = Literal["pending", "given_up", "delivered"]
 STATES: tuple[State, ...] = ("pending", "given_up", "delivered")
@@ -204,10 +205,10 @@ async def visible(storage: Storage, allowed: frozenset[str] | None, found: Seque
         return found
     async with storage.calls():
         export_ids = [export_of(each.event_id) for each in found]
-        fields = await records.read_fields(storage.client, storage.keys, export_ids, ["connection"])
+        records = await read_fields(storage.client, storage.keys, export_ids, ["connection"])
     return [
         each
-        for each, record in zip(found, fields, strict=True)
+        for each, record in zip(found, records, strict=True)
         if each.event_id.startswith(TEST_PREFIX) or record.get("connection", b"").decode() in allowed
     ]
 
@@ -217,11 +218,12 @@ async def _described(storage: Storage, types: Mapping[str, str], chosen: Sequenc
         return []
     states = await states_of(storage, [(each.event_id, each.sink) for each in chosen])
     async with storage.calls():
-        events = await records.read_events(storage.client, storage.keys, [each.event_id for each in chosen])
+        events = await read_stored_events(storage.client, storage.keys, [each.event_id for each in chosen])
+    namespace = storage.keys.namespace
     return [
         Delivery(
             event_id=each.event_id,
-            event_at=time_of_event(event) or moment(time_of_test_ms(each.event_id)),
+            event_at=time_of_event(event, each.event_id, namespace) or moment(time_of_test_ms(each.event_id)),
             sink=each.sink,
             type=types[each.sink],
             **state,

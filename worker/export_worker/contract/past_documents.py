@@ -57,12 +57,6 @@ def stored_event(stored: bytes, event_id: str, namespace: str) -> Event:
     return event_of_past(unpack(event_id.partition(".")[0], stored), namespace)
 
 
-def ended_at(past: Past) -> object:
-    """Returns when an export ended, as JSON has it; None if the record does not say so."""
-    state = _document(past.state).get("state")
-    return state.get("finished_at") if isinstance(state, dict) else None
-
-
 def record_fields(past: Past) -> dict[str, bytes]:
     """Returns the fields that the hash of an ended export has: what a retry writes, without its status and phase.
 
