@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from export_producers.activity import ActivityLog
+from export_producers.archive import ArchiveReader
 from export_producers.choices import LIST_MAX
 from export_producers.closing import Closing
 from export_producers.dry_run import dry_run_of
@@ -93,6 +94,7 @@ class ExportQueue(Closing):
         self._offering = JoinedCalls(self._send)
         self._statuses = BatchedRead(self._read_statuses)
         self._listing = Listing(client, self._keys)
+        self._archive = ArchiveReader(self.storage)
         self.activity = ActivityLog(self.storage)
         self.reads = Reads(self.storage)
         self._enqueue, self._cancel, self._retry = (
@@ -267,7 +269,7 @@ class ExportQueue(Closing):
         """Returns one page of a listing. Exports that are accepted later do not shift the next pages.
 
         A page reads 5,000 entries of an index at most. It can have fewer exports than `limit` and still have a cursor.
-        A state in the filter needs one more round trip.
+        A state in the filter needs one more round trip, and a time one more in a minute.
 
         Args:
             phase: Only exports in this phase, whatever phase `where` has.
@@ -282,12 +284,13 @@ class ExportQueue(Closing):
         where = where if phase is None else replace(where, phase=phase)
         overview = None if where.state is None else await self.reads.overview()
         async with translate_redis_errors(self._url):
-            return await self._listing.page(where, max(1, min(limit, LIST_MAX)), position, overview)
+            page = await self._listing.page(where, max(1, min(limit, LIST_MAX)), position, overview)
+        return replace(page, archive=await self._archive.pointer(where.since or where.until))
 
     async def values_in_use(self, facet: Facet) -> list[str]:
         """Returns the connections, kinds, requesters or error codes of the stored exports, sorted."""
         async with translate_redis_errors(self._url):
-            found = await self._redis.zrevrange(self._keys.by_facet(facet), 0, -1)
+            found = await self._redis.hkeys(self._keys.codes(facet))
         return sorted(value.decode() for value in found)
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:

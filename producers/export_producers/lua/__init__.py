@@ -5,12 +5,12 @@
 
 from importlib.resources import files
 
-from export_worker.redis.scripts import INDEXES
+from export_worker.redis.scripts import INDEXES, ROWS
 
 
 def script(name: str) -> str:
     """Returns the source of one script, e.g. `enqueue`. It can use the indexes as the scripts of the worker do."""
-    return INDEXES + own_script(name)
+    return INDEXES + (ROWS if name == "list" else "") + own_script(name)
 
 
 def own_script(name: str) -> str:

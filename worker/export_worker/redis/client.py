@@ -14,7 +14,6 @@ from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from arq.connections import ArqRedis
-from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import AuthenticationError, RedisError
@@ -27,6 +26,7 @@ from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.cluster import ClusterPool
 from export_worker.redis.failures import redis_address, redis_failure
+from export_worker.redis.pool import Pool
 from export_worker.redis.sentinel import is_sentinel_url, sentinel_pool
 
 CONNECT_TIMEOUT_S = 5.0
@@ -90,11 +90,11 @@ def open_redis(
     }
     try:
         if is_sentinel_url(redis_url):
-            pool: BlockingConnectionPool = sentinel_pool(redis_url, **options)
+            pool: Pool = sentinel_pool(redis_url, **options)
         elif home is not None and urlsplit(redis_url).scheme != "unix":
             pool = ClusterPool.from_url(redis_url, key=home, backoff=backoff, retries=retries, **options)
         else:
-            pool = BlockingConnectionPool.from_url(redis_url, **options)
+            pool = Pool.from_url(redis_url, **options)
         # Finds an option that redis-py does not know. Otherwise the first command would fail.
         pool.connection_class(**pool.connection_kwargs)
     except ValueError as error:
@@ -141,6 +141,9 @@ class Commands(Protocol):
 
     def hgetall(self, key: str) -> Awaitable[dict[bytes, bytes]]:
         """Returns a whole hash."""
+
+    def hkeys(self, key: str) -> Awaitable[list[bytes]]:
+        """Returns the names of the fields of a hash."""
 
     def hset(self, key: str, *, mapping: dict[str, str]) -> Awaitable[int]:
         """Sets fields of a hash."""

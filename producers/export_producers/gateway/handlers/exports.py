@@ -143,6 +143,7 @@ async def list_exports(request: web.Request) -> web.Response:
         searched_until=page.searched_until,
         complete=not page.missing,
         missing_queues=list(page.missing),
+        archive=page.archive,
     )
     return json_response(answer, headers=next_link(request, page.cursor))
 
