@@ -15,7 +15,7 @@ from uuid import uuid4
 from botocore import auth
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.credentials import ReadOnlyCredentials
-from botocore.utils import percent_encode
+from botocore.utils import percent_encode, percent_encode_sequence
 
 from export_worker.s3.small_http import Server
 
@@ -52,6 +52,7 @@ class OperationShape:
         method: HTTP's method.
         headers: Names of the headers by argument.
         prefixes: Beginnings of headers by argument, for arguments that are maps.
+        queries: Names in the query of the URL by argument.
         fields: The field, and whether it is a number, by the name of a response's header in lower case.
     """
 
@@ -59,6 +60,7 @@ class OperationShape:
     method: str
     headers: dict[str, str]
     prefixes: dict[str, str]
+    queries: dict[str, str]
     fields: dict[str, tuple[str, bool]]
 
     @classmethod
@@ -73,6 +75,11 @@ class OperationShape:
                 name: shape.serialization["name"]
                 for name, shape in arguments.items()
                 if shape.serialization.get("location") == "headers"
+            },
+            queries={
+                name: shape.serialization["name"]
+                for name, shape in arguments.items()
+                if shape.serialization.get("location") == "querystring" and shape.type_name in {"string", "integer"}
             },
             fields={
                 wire.lower(): (name, shape.type_name != "string")
@@ -89,11 +96,16 @@ class OperationShape:
                 headers[self.headers[name]] = value
             elif name in self.prefixes:
                 headers |= {self.prefixes[name] + key: text for key, text in value.items()}
-            elif name not in {"Bucket", "Key", "Body"}:
+            elif name not in {"Bucket", "Key", "Body", *self.queries}:
                 raise NotSmallError
         if not all(isinstance(text, str) and _PLAIN.fullmatch(text) for text in headers.values()):
             raise NotSmallError
         return headers
+
+    def query_of(self, arguments: Mapping[str, Any]) -> str:
+        """Returns the query of the URL of a call, with its question mark; an empty string if it has none."""
+        values = {wire: arguments[name] for name, wire in self.queries.items() if name in arguments}
+        return f"?{percent_encode_sequence(values)}" if values else ""
 
     def response(self, status: int, headers: Mapping[str, str]) -> dict[str, Any]:
         """Returns the fields of a successful response that the worker reads, as botocore does. Raises ValueError."""
@@ -159,15 +171,16 @@ class RequestTemplate:
         own = {name.lower() for name in shape.headers_of(arguments)} | _SIGNED_EACH_TIME | _WRITTEN_EACH_TIME
         constant = {name: value for name, value in headers.items() if name.lower() not in own}
         scope, key = _SCOPE.match(headers.get("Authorization", "")), _url_key(arguments["Key"])
+        query = shape.query_of(arguments)
         is_known = {name.lower() for name in constant} <= _OF_CLIENT | _OF_SETTINGS
-        if scope is None or not is_known or sent.method != shape.method or not sent.url.endswith(f"/{key}"):
+        if scope is None or not is_known or sent.method != shape.method or not sent.url.endswith(f"/{key}{query}"):
             raise NotSmallError
-        server, origin = _server(sent.url)
+        server, origin = _server(sent.url.removesuffix(query))
         template = cls(
             shape=shape,
             server=server,
             origin=origin,
-            base_url=sent.url.removesuffix(key),
+            base_url=sent.url.removesuffix(f"{key}{query}"),
             constant=constant,
             has_length="Content-Length" in headers,
             region=scope[1],
@@ -198,7 +211,7 @@ class RequestTemplate:
             headers["X-Amz-Security-Token"] = credentials.token
         if not all(text is None or _PLAIN.fullmatch(text) for text in credentials):
             raise NotSmallError
-        url = self.base_url + _url_key(arguments["Key"])
+        url = self.base_url + _url_key(arguments["Key"]) + self.shape.query_of(arguments)
         target = url.removeprefix(self.origin)
         headers["Authorization"] = self._authorization(target, headers, credentials, timestamp)
         return SmallRequest(self, url, target, headers)
@@ -214,7 +227,9 @@ class RequestTemplate:
         names = sorted((signed.keys() | {"host"}) - _NOT_SIGNED)
         signed["host"] = self.server.host_header
         lines = [f"{name}:{signed[name]}" for name in names]
-        canonical = [self.shape.method, target, "", *lines, "", ";".join(names), auth.UNSIGNED_PAYLOAD]
+        path, _, query = target.partition("?")
+        ordered = "&".join(sorted(query.split("&")))
+        canonical = [self.shape.method, path, ordered, *lines, "", ";".join(names), auth.UNSIGNED_PAYLOAD]
         signer, moment = _AUTH.S3SigV4Auth(credentials, self.service, self.region), _Moment({"timestamp": timestamp})
         signature = signer.signature(signer.string_to_sign(moment, "\n".join(canonical)), moment)
         scope, joined = signer.scope(moment), ";".join(names)
