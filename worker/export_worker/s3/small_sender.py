@@ -219,8 +219,8 @@ class SmallSender:
             request = template.build(arguments, credentials)
         except NotSmallError:
             return None
-        wire = template.wire(request, len(arguments.get("Body", b"")))
-        return _Prepared(template.server, str(request.url), wire, has_body=template.shape.method != "HEAD")
+        wire = request.wire(len(arguments.get("Body", b"")))
+        return _Prepared(template.server, request.url, wire, has_body=template.shape.method != "HEAD")
 
     def _judged(
         self, operation: str, arguments: Mapping[str, Any], first: Answer | HTTPClientError | None
@@ -265,9 +265,8 @@ class SmallSender:
         name, credentials = (operation, arguments["Bucket"]), self._credentials.ready()
         if name in self._templates or self._not_learned[name] >= _LEARNING_MAX or credentials is None:
             return
-        shape, config = self._shapes[operation], self._client.meta.config
         try:
-            self._templates[name] = RequestTemplate.learned(shape, sent, arguments, credentials, config)
+            self._templates[name] = RequestTemplate.learned(self._shapes[operation], sent, arguments, credentials)
         except NotSmallError:
             self._not_learned[name] += 1
 
