@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-memory format clean
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-indexes bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ bench-gateway: install ## Measure the gateway's processor time for each request,
 
 bench-console: install ## Measure the console with a million exports: pages, 200 open tabs and bulk runs (ARGS=--help)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/console $(ARGS)
+
+bench-indexes: install ## Compare lists, the overview, claims and the sweep of a thousand exports with those of a million (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_indexes.py $(ARGS)
 
 bench-size: install ## Measure memory and processor time of each process, idle and under load, for the sizing table
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_size.py

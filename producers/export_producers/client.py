@@ -277,7 +277,7 @@ class ExportQueue(Closing):
     async def values_in_use(self, facet: Facet) -> list[str]:
         """Returns the connections, kinds, requesters or error codes of the stored exports, sorted."""
         async with translate_redis_errors(self._url):
-            found = await self._redis.zrevrange(self._keys.by_facet(facet), 0, -1)
+            found = await self._redis.hkeys(self._keys.codes(facet))
         return sorted(value.decode() for value in found)
 
     async def timeline(self, export_id: str) -> list[dict[str, Any]]:

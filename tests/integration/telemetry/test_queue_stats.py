@@ -16,6 +16,7 @@ from export_worker.contract.slowness import DURATIONS_MIN, SLOW_FACTOR, SLOW_MIN
 from export_worker.redis.claims import PlatformSignal, Timings
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.outbox import Outbox
+from export_worker.redis.transfers import TransferProgress
 from export_worker.telemetry.metrics import QUEUE_METRICS, Metrics
 from export_worker.telemetry.queue_stats import QueueSnapshot, QueueStats
 from support.redis_site import REFUSED, SINKS, QueueSite
@@ -24,7 +25,8 @@ BREAKER = Timings(breaker_threshold=2, breaker_first_s=5.0, breaker_max_s=60.0, 
 
 
 async def read(site: QueueSite) -> QueueSnapshot:
-    return await QueueStats(site.redis, site.keys, ["gio", "other"], SINKS).read(site.now)
+    progress = TransferProgress(site.redis, site.keys).read
+    return await QueueStats(site.redis, site.keys, ["gio", "other"], SINKS, progress).read(site.now)
 
 
 async def open_breakers(site: QueueSite) -> set[tuple[str, str]]:

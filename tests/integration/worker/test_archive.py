@@ -20,7 +20,7 @@ from export_worker.archive.layout import HOUR, SETTLE, ArchiveFolder, hour_of
 from export_worker.archive.records import EndedRecords
 from export_worker.contract.archive_state import ArchivePointer, ArchiveState
 from export_worker.lifecycle import transitions
-from export_worker.redis.ended_events import EndedEvents
+from export_worker.redis.ended_log import EndedLog
 from export_worker.s3.store import S3Store
 from support import s3_server
 from support.redis_site import REFUSED, QueueSite
@@ -42,7 +42,7 @@ def store(client: Any) -> Iterator[S3Store]:
 
 def archiver(site: QueueSite, store: S3Store, bucket: str, owner: str = "w1") -> Archiver:
     folder = ArchiveFolder(bucket, "team/history/", site.keys.namespace)
-    hours = HourArchiver(store, folder, EndedEvents(site.redis, site.keys), EndedRecords(site.redis, site.keys))
+    hours = HourArchiver(store, folder, EndedLog(site.redis, site.keys), EndedRecords(site.redis, site.keys))
     return Archiver(site.redis, site.keys, owner, hours, retention_s=RETENTION_S)
 
 

@@ -14,7 +14,7 @@ from export_worker.contract.phase import Phase
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
-from export_worker.redis.ended_events import EndedEntry
+from export_worker.redis.ended_log import EndedEntry
 from export_worker.redis.records import read_events
 
 ACCEPTED = "accepted"
@@ -32,9 +32,7 @@ class EndedRecords:
         """Returns what is kept about these ends, with two round trips; None where nothing that can be read is left."""
         if not entries:
             return []
-        stored = await read_events(
-            self._redis, self._keys, [f"{entry.export_id}.{entry.generation}" for entry in entries]
-        )
+        stored = await read_events(self._redis, self._keys, [entry.event_id for entry in entries])
         async with self._redis.pipeline(transaction=False) as pipe:
             for entry in entries:
                 pipe.lrange(self._keys.timeline(entry.export_id), 0, -1)

@@ -140,6 +140,9 @@ class Commands(Protocol):
     def hgetall(self, key: str) -> Awaitable[dict[bytes, bytes]]:
         """Returns a whole hash."""
 
+    def hkeys(self, key: str) -> Awaitable[list[bytes]]:
+        """Returns the names of the fields of a hash."""
+
     def hset(self, key: str, *, mapping: dict[str, str]) -> Awaitable[int]:
         """Sets fields of a hash."""
 

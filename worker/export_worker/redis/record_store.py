@@ -131,7 +131,7 @@ class Store:
 
     def _claim_keys(self, role: Role) -> list[str]:
         keys = self._keys
-        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.created, keys.clock]
+        shared = [keys.queue(role), keys.open, keys.aside(role), keys.contact, keys.spared, keys.clock]
         return [*shared, keys.ring] if role == "transfer" else shared
 
     def _claim_arguments(self, role: Role, room: ClaimRoom, now: datetime) -> dict[str, object]:
@@ -284,8 +284,9 @@ class Store:
             **record,
             **encode_lists(claimed.export if claimed.has_lists else None, export),
             "phase": export.phase,
-            "created_ms": epoch_ms(export.created_at),
-            "facets": facets_of(export.phase, export.request.connection, export.request.kind, export.error),
+            "connection": export.request.connection,
+            "kind": export.request.kind,
+            "error": facets_of(export.phase, export.request.connection, export.request.kind, export.error).get("error"),
             "going_ms": epoch_ms(export.set_going_at),
             "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
@@ -315,13 +316,10 @@ class Store:
             keys.export(export_id),
             keys.timeline(export_id),
             keys.open,
-            keys.ended,
-            keys.phase(export.phase),
             keys.queue(claimed.role),
             keys.queue(export.role),
             ARQ_JOB_PREFIX + keys.job_id(export_id, step),
             ARQ_JOB_PREFIX + keys.job_id(export_id, step + 1),
-            keys.events,
             keys.dedupe(request.idempotency_key or ""),
             keys.breaker(request.connection),
             keys.breaker(request.connection, claimed.export.step_name),

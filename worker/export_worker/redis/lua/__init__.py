@@ -9,7 +9,7 @@ from importlib.resources import files
 
 def claim_script(role: str) -> str:
     """Returns the source of the claim script of one role."""
-    return script("clock", "claim", "breakers", f"claim_{role}")
+    return script("clock", "indexes", "claim", "breakers", f"claim_{role}")
 
 
 def commit_script() -> str:
