@@ -30,7 +30,7 @@ class EndedEntry:
     export_id: str
     ended_ms: int
     generation: int
-    position: int
+    position: int = 0
 
     @property
     def event_id(self) -> str:
