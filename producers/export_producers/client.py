@@ -21,6 +21,8 @@ from export_producers.filters import EVERY_EXPORT, OPEN_PHASES, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
+from export_producers.reads.batched import BatchedRead
+from export_producers.reads.joined import JoinedCalls
 from export_producers.reads.reads import Reads
 from export_producers.reasons import Explanation
 from export_producers.records import (
@@ -89,6 +91,8 @@ class ExportQueue(Closing):
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self.storage = Storage(client, self._keys, redis_url)
+        self._offering = JoinedCalls(self._send)
+        self._statuses = BatchedRead(self._read_statuses)
         self._listing = Listing(client, self._keys)
         self._archive = ArchiveReader(self.storage)
         self.activity = ActivityLog(self.storage)
@@ -169,10 +173,14 @@ class ExportQueue(Closing):
         offers = await self._with_checked_sinks(
             [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
-        async with translate_redis_errors(self._url):
-            valid = [offer for offer in offers if isinstance(offer, Offer)]
-            answers = iter(await send_offers(self._keys, self._enqueue, valid))
+        valid = [offer for offer in offers if isinstance(offer, Offer)]
+        # Single requests of one moment share a round trip.
+        answers = iter([await self._offering.answer(valid[0])] if len(valid) == 1 else await self._send(valid))
         return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
+
+    async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
+        async with translate_redis_errors(self._url):
+            return await send_offers(self._keys, self._enqueue, offers)
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
         try:
@@ -189,6 +197,8 @@ class ExportQueue(Closing):
         self, offers: Sequence[Offer | InvalidRequestError]
     ) -> Sequence[Offer | InvalidRequestError]:
         """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed."""
+        if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
+            return offers
         async with translate_redis_errors(self._url):
             return await with_checked_sinks(self._client, self._keys, offers)
 
@@ -235,11 +245,14 @@ class ExportQueue(Closing):
         Raises:
             ExportNotFoundError: The export does not exist.
         """
-        async with translate_redis_errors(self._url):
-            (found,) = await read_statuses(self._client, self._keys, [export_id])
+        found = (await self._statuses.get([export_id]))[export_id]
         if found is None:
             raise ExportNotFoundError(export_id)
         return found
+
+    async def _read_statuses(self, export_ids: Sequence[str]) -> list[Status | None]:
+        async with translate_redis_errors(self._url):
+            return await read_statuses(self._client, self._keys, export_ids)
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""

@@ -130,10 +130,10 @@ class QueueStats:
         waiting = {"control": [due["control"]], "transfer": transfers}
         running = [found for name, each in platforms.items() for found in running_exports(name, each.slots, now_ms)]
         details = await self._details(next(answers), pending, now_ms)
-        archive = ArchiveState.read(next(answers))
         left = (
             [_left_bytes(each) for each in await self._progress(TRANSFERS_MAX)] if exports[Phase.TRANSFERRING] else []
         )
+        archive = ArchiveState.read(next(answers))
         return QueueSnapshot(
             due_now={role: sum(count for count, _ in waiting[role]) + details.running.get(role, 0) for role in ROLES},
             oldest_due_age_s={role: max(age_s for _, age_s in waiting[role]) for role in ROLES},
