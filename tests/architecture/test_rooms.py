@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("redis", "s3"),
     ("platforms", "sinks"),
     ("transfer", "config"),
-    ("worker",),
+    ("archive", "worker"),
     ("wiring",),
     ("doctor", "schemas"),
     ("commands", "demo"),

@@ -114,11 +114,11 @@ class MemoryS3:
         if operation in self._operations:
             return self._operations[operation](request)
         upload = self.uploads.get(request.query["uploadId"])
-        return _error(404, "NoSuchUpload") if upload is None else self._upload_operations[operation](request, upload)
+        return refusal(404, "NoSuchUpload") if upload is None else self._upload_operations[operation](request, upload)
 
     def _put(self, request: S3Request) -> Answer:
         if request.create_only and request.key in self.objects:
-            return _error(412, "PreconditionFailed")
+            return refusal(412, "PreconditionFailed")
         stored = self.objects[request.key] = StoredObject(request.body, request.kept_headers)
         return 200, {"ETag": stored.etag} | stored.checksum, ""
 
@@ -131,7 +131,7 @@ class MemoryS3:
     def _delete(self, request: S3Request) -> Answer:
         stored, wanted = self.objects.get(request.key), request.headers.get("if-match")
         if stored is not None and wanted not in {None, "*", stored.etag, stored.etag.strip('"')}:
-            return _error(412, "PreconditionFailed")
+            return refusal(412, "PreconditionFailed")
         self.objects.pop(request.key, None)
         return 204, {}, ""
 
@@ -144,10 +144,10 @@ class MemoryS3:
 
     def _complete(self, request: S3Request, upload: Upload) -> Answer:
         if request.create_only and upload.key in self.objects:
-            return _error(412, "PreconditionFailed")
+            return refusal(412, "PreconditionFailed")
         numbers = re.findall(r"<PartNumber>(\d+)</PartNumber>", request.body.decode())
         if not numbers or any(int(number) not in upload.parts for number in numbers):
-            return _error(400, "InvalidPart")
+            return refusal(400, "InvalidPart")
         whole = b"".join(upload.parts[int(number)].body for number in numbers)
         stored = self.objects[upload.key] = StoredObject(whole, {**upload.headers, **request.kept_headers})
         self._abort(request, upload)
@@ -196,7 +196,7 @@ def _document(name: str, fields: str) -> str:
     return f"<{name}>{fields}</{name}>"
 
 
-def _error(status: int, code: str) -> Answer:
+def refusal(status: int, code: str) -> Answer:
     return status, {}, _document("Error", f"<Code>{code}</Code><Message>{code}</Message>")
 
 

@@ -74,7 +74,7 @@ def transferring() -> Export:
 def succeeded() -> Export:
     export = transferring()
     for name in ("下载 & 列表.csv", "b.csv"):
-        export = transitions.after_file(export, transferring_state(export), stored(name), at(6)).export
+        export = transitions.after_files(export, transferring_state(export), [stored(name)], at(6)).export
     stored_all = Stored(tuple(transferring_state(export).stored), "s3://bucket/k/_manifest.json")
     return transitions.after_transfer(export, transferring_state(export), stored_all, at(7)).export
 
@@ -89,7 +89,7 @@ def cancelled() -> Export:
 
 def half_stored() -> Export:
     export = transferring()
-    return transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
+    return transitions.after_files(export, transferring_state(export), [stored("下载 & 列表.csv")], at(6)).export
 
 
 def given_up(export: Export) -> Export:

@@ -178,7 +178,7 @@ class QueueSite:
     def file_stored(self, claimed: ClaimedStep) -> Decision:
         """Returns the decision that follows one stored file."""
         assert isinstance(claimed.export.state, Transferring)
-        return transitions.after_file(claimed.export, claimed.export.state, STORED, self.moment())
+        return transitions.after_files(claimed.export, claimed.export.state, [STORED], self.moment())
 
     async def succeed(self, claimed: ClaimedStep) -> None:
         """Saves that the transfer has stored everything. The export has succeeded."""

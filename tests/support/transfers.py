@@ -1,5 +1,6 @@
 """What a transfer needs beside its download, for tests that move bytes without a worker."""
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from export_worker.contract.status import ManifestObject
@@ -16,7 +17,7 @@ def progress_of_one_file() -> TransferProgress:
 
 def idle_callbacks() -> TransferCallbacks:
     """Returns callbacks that save nothing and open no file."""
-    return TransferCallbacks(_open_file, _on_progress, _on_file_stored, _on_upload_changed, _on_parts_sent)
+    return TransferCallbacks(_open_file, _on_progress, _on_files_stored, _on_upload_changed, _on_parts_sent)
 
 
 def _open_file(file: RemoteFile, resume_point: ResumePoint | None) -> AbstractAsyncContextManager[Download]:
@@ -27,7 +28,7 @@ def _on_progress(progress: TransferProgress) -> None:
     """Does nothing."""
 
 
-async def _on_file_stored(stored: ManifestObject) -> None:
+async def _on_files_stored(stored: Sequence[ManifestObject]) -> None:
     """Does nothing."""
 
 

@@ -38,7 +38,7 @@ async def store(site: QueueSite, claimed: ClaimedStep, count: int = 1) -> Claime
         assert isinstance(state, Transferring)
         name = state.files[len(state.stored)].name
         stored = STORED.model_copy(update={"file_name": name, "key": f"k/{name}"})
-        decision = transitions.after_file(claimed.export, state, stored, site.moment())
+        decision = transitions.after_files(claimed.export, state, [stored], site.moment())
         claimed = await site.store.checkpoint(claimed, decision, site.now)
     return claimed
 

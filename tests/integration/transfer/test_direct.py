@@ -76,7 +76,7 @@ class World:
         assert listed.get("Contents", []) == []
         uploads = await asyncio.to_thread(self.s3.list_multipart_uploads, Bucket=self.bucket)
         assert uploads.get("Uploads", []) == []
-        assert self.engine._pool.taken_bytes == 0
+        assert self.engine.pool.taken_bytes == 0
 
 
 @pytest.fixture

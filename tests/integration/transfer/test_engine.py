@@ -126,7 +126,7 @@ class World:
 
     async def assert_tidy(self) -> None:
         assert await self.open_uploads() == []
-        assert self.engine._pool.taken_bytes == 0
+        assert self.engine.pool.taken_bytes == 0
         assert self.executor._work_queue.empty()
         # All threads can meet only if every one is free.
         meeting = threading.Barrier(self.executor._max_workers)
@@ -622,12 +622,12 @@ async def test_cancel_while_source_is_stalled_leaves_nothing(world: World, size:
 async def test_source_is_read_only_as_far_as_buffers_allow(world: World, proxy: S3Proxy) -> None:
     gate = Gate("upload_part")
     proxy.rule = gate
-    world.engine = TransferEngine(world.engine._store, parts_in_flight=1, memory_bytes=10 * FIRST_PART_BYTES)
+    world.engine = TransferEngine(world.engine.store, parts_in_flight=1, memory_bytes=10 * FIRST_PART_BYTES)
     task = asyncio.create_task(world.store(Body(NOISE)))
     assert await asyncio.to_thread(gate.reached.wait, 30)
     await asyncio.sleep(0.2)
     assert world.received_bytes <= 2 * FIRST_PART_BYTES + PIECE_BYTES, "one part in flight, one filled"
-    assert world.engine._pool.taken_bytes <= 2 * FIRST_PART_BYTES
+    assert world.engine.pool.taken_bytes <= 2 * FIRST_PART_BYTES
     gate.opened.set()
     await task
     assert (await world.get())["Body"] == NOISE
@@ -649,7 +649,7 @@ async def test_part_is_sent_without_a_copy(world: World) -> None:
 
 @pytest.mark.parametrize("memory_bytes", [1, FIRST_PART_BYTES, 2 * FIRST_PART_BYTES])
 async def test_concurrent_transfers_share_memory_budget(world: World, memory_bytes: int) -> None:
-    world.engine = TransferEngine(world.engine._store, memory_bytes=memory_bytes)
+    world.engine = TransferEngine(world.engine.store, memory_bytes=memory_bytes)
     sizes = [0, 1, SHORT, LONG, FIRST_PART_BYTES]
     await asyncio.gather(
         *(world.store(Body(NOISE[:size]), key=f"{index}") for index, size in enumerate(sizes)),

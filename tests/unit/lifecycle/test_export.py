@@ -61,7 +61,7 @@ def test_status_of_running_export() -> None:
 
 def test_status_of_transferring_export() -> None:
     export = transferring()
-    export = transitions.after_file(export, transferring_state(export), stored(), at(6)).export
+    export = transitions.after_files(export, transferring_state(export), [stored()], at(6)).export
     status = status_of(export)
     assert (status.phase, status.platform_stage) == (Phase.TRANSFERRING, "FINISH")
     assert [type(item) for item in status.objects] == [StoredObject]

@@ -58,7 +58,7 @@ def test_restart_continues_from_results_so_far(ended: Export, start: str, state:
 
 def test_restart_keeps_stored_files() -> None:
     export = half_stored()
-    export = transitions.after_file(export, transferring_state(export), stored("b.csv"), at(7)).export
+    export = transitions.after_files(export, transferring_state(export), [stored("b.csv")], at(7)).export
     again = transitions.restart(saved(given_up(export)), "transfer", at(100)).export
     assert transferring_state(again).stored == transferring_state(export).stored
     # The manifest contains this time, so a restart must keep the time.

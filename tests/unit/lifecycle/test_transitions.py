@@ -207,7 +207,7 @@ def test_failed_operation_fails_export_with_platform_message() -> None:
 
 def test_stored_files_are_counted_and_time_of_last_file_is_kept() -> None:
     export = transferring()
-    export = transitions.after_file(export, transferring_state(export), stored("a.csv"), at(6)).export
+    export = transitions.after_files(export, transferring_state(export), [stored("a.csv")], at(6)).export
     assert transferring_state(export).landed_at is None
     assert status_of(export).progress.model_dump() == {
         "percent": None,
@@ -216,7 +216,7 @@ def test_stored_files_are_counted_and_time_of_last_file_is_kept() -> None:
         "files_done": 1,
         "files_total": 2,
     }
-    export = transitions.after_file(export, transferring_state(export), stored("b.csv"), at(7)).export
+    export = transitions.after_files(export, transferring_state(export), [stored("b.csv")], at(7)).export
     assert transferring_state(export).landed_at == at(7).now
     assert saved(export).state == export.state
 
@@ -224,14 +224,14 @@ def test_stored_files_are_counted_and_time_of_last_file_is_kept() -> None:
 def test_stored_file_resets_failures_in_a_row() -> None:
     export = endings.after_failure(transferring(), DownloadInterruptedError("cut"), at(6), POLICY).export
     assert export.attempt == 1
-    export = transitions.after_file(export, transferring_state(export), stored(), at(7)).export
+    export = transitions.after_files(export, transferring_state(export), [stored()], at(7)).export
     assert export.attempt == 0
 
 
 def test_move_transfers_all_files_again_and_notes_the_stored_ones() -> None:
     export = transferring()
     for file in FILES:
-        export = transitions.after_file(export, transferring_state(export), stored(file.name), at(6)).export
+        export = transitions.after_files(export, transferring_state(export), [stored(file.name)], at(6)).export
     failing = export.model_copy(update={"attempt": 3})
     before = transferring_state(failing)
     assert before.landed_at is not None
@@ -277,7 +277,7 @@ def test_platform_that_names_other_missing_files_at_each_poll_fails_export() -> 
     export, polls = transferring(), 0
     while export.phase is Phase.TRANSFERRING:
         polls += 1
-        export = transitions.after_file(export, transferring_state(export), stored(), at(polls)).export
+        export = transitions.after_files(export, transferring_state(export), [stored()], at(polls)).export
         export = endings.after_failure(export, ResultMissingError("404"), at(polls), POLICY).export
         if export.phase is Phase.RUNNING:
             files = tuple(RemoteFile("/a", f"{polls}-{number}-{'x' * 1000}.csv") for number in range(1000))
@@ -291,7 +291,7 @@ def test_platform_that_names_other_missing_files_at_each_poll_fails_export() -> 
 def one_stored(then: Ready) -> Export:
     """Returns an export with two files: the first is stored, the second was missing, and a new poll returned `then`."""
     export = transferring()
-    export = transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
+    export = transitions.after_files(export, transferring_state(export), [stored("下载 & 列表.csv")], at(6)).export
     export = endings.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
     return polled(export, then, at(8)).export
 
@@ -310,7 +310,7 @@ def test_stored_files_are_dropped_when_platform_names_other_files(files: tuple[R
 
 def test_stored_files_are_dropped_for_another_operation() -> None:
     export = transferring()
-    export = transitions.after_file(export, transferring_state(export), stored("下载 & 列表.csv"), at(6)).export
+    export = transitions.after_files(export, transferring_state(export), [stored("下载 & 列表.csv")], at(6)).export
     export = endings.after_failure(export, ResultMissingError("410"), at(7), POLICY).export
     export = polled(export, Pending("AGAIN", operation_id="op2"), at(8)).export
     export = polled(export, Ready("FINISH", FILES), at(9)).export

@@ -233,7 +233,7 @@ class Walk(RuleBasedStateMachine):
         left = FILES[len(transferring_state(self.export).stored) :]
         for file in left if error is None and not dies else left[:files]:
             state = transferring_state(self.export)
-            self.save(transitions.after_file(self.export, state, stored(file.name), self.moment(draw)))
+            self.save(transitions.after_files(self.export, state, [stored(file.name)], self.moment(draw)))
         state = transferring_state(self.export)
         assert (state.landed_at is not None) == (len(state.stored) == len(FILES))
         if error is not None:

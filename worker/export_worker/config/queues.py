@@ -54,7 +54,7 @@ class GatewayQueue(Section):
     redis_url: RedisUrl
     """The address of its Redis, as for `redis_url`. Required."""
     namespace: Namespace = "exports"
-    """Its namespace, as for `namespace`. Default `exports`."""
+    """Its namespace, as for `namespace`: at most 64 characters. Default `exports`."""
     connections: tuple[str, ...] = ()
     """Connections whose requests go to this queue, whatever queues have announced them. Default: none.
 

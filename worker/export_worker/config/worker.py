@@ -6,10 +6,15 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from export_worker.config.section import Section
+from export_worker.contract.model import field_rule
 from export_worker.contract.order import check_order
+from export_worker.s3.object_keys import archive_prefix
 
 LEASE_MIN_S = 3.0
 """Workers claim and renew once a second, and a lease must survive two renewals that are late or lost."""
+
+ARCHIVED_RETENTION_MIN_S = 6 * 3600.0
+"""An hour is archived minutes after its end. The rest is time to repair a store, or an archive that does not work."""
 
 
 def _checked_lease(lease_s: float) -> float:
@@ -41,6 +46,22 @@ class RetrySettings(Section):
         return self
 
 
+def _checked_prefix(prefix: str) -> str:
+    try:
+        return archive_prefix(prefix)
+    except ValueError as error:
+        raise PydanticCustomError("archive_prefix", "{problem}", {"problem": str(error)}) from None
+
+
+class ArchiveSettings(Section):
+    """Where ended exports are kept for good: `worker.archive`. Needs the extra `parquet` on transfer workers."""
+
+    prefix: Annotated[str, AfterValidator(_checked_prefix)]
+    """The folder of the archive, behind `s3.prefix` in the bucket of `[s3]`, e.g. `history/`. 1 to 500 characters.
+
+    No name in it may begin with `_` or `.`, because readers of folders pass over such names."""
+
+
 class WorkerSettings(Section):
     """The concurrency of one worker process, its leases, its stop, and its health pages."""
 
@@ -61,6 +82,10 @@ class WorkerSettings(Section):
     """Seconds that running steps have to end after a stop signal. Default 10, at least 0."""
     retention_s: Annotated[float, Field(ge=60)] = 7 * 86_400.0
     """Seconds that the status of an ended export is kept. Default 604,800 (7 days), at least 60."""
+    archive: ArchiveSettings | None = None
+    """Writes every ended export as one row of a Parquet file, one file an hour, e.g. `{ prefix = "history/" }`.
+
+    Then `retention_s` can be a day, and must be at least 21,600 (6 hours). Default: no archive."""
     breaker_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """The first pause of calls that fail: all calls to a platform that is down, or the submits, polls or transfers
     that fail for several exports (seconds). It doubles after each failed probe.
@@ -80,4 +105,11 @@ class WorkerSettings(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         check_order(self, "breaker_first_s", "breaker_max_s")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_until_archived(self) -> Self:
+        if self.archive is not None and self.retention_s < ARCHIVED_RETENTION_MIN_S:
+            reason = "an export must not expire before it is archived"
+            raise field_rule("retention_s", f"must be at least {ARCHIVED_RETENTION_MIN_S:g} with an archive: {reason}")
         return self

@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 
-class Documented(BaseModel, defer_build=True):
+class Documented(BaseModel):
     """A model whose JSON Schema describes every field that has a docstring."""
 
     @classmethod

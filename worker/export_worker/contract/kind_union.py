@@ -56,8 +56,14 @@ class KindUnion:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Returns the JSON Schema with all kinds that are known at this moment."""
-        models = {kind: model.__pydantic_core_schema__ for kind, model in self.models().items()}
+        models = {kind: _schema_of(model) for kind, model in self.models().items()}
         return handler(core_schema.tagged_union_schema(models, discriminator="kind"))
+
+
+def _schema_of(model: type[Model]) -> CoreSchema:
+    """Returns the schema of a model. A model that nothing has used yet has none."""
+    model.model_rebuild()
+    return model.__pydantic_core_schema__
 
 
 def _tag(export: Any) -> str | None:
@@ -83,5 +89,5 @@ def _validated(export: Any) -> OtherKind:
 def _validator(model: type[OtherKind]) -> SchemaValidator:
     """Returns the validator of a kind, which puts the kind into the location of its errors, as that of a union does."""
     kind = model.model_fields["kind"].default
-    schema = core_schema.tagged_union_schema({kind: model.__pydantic_core_schema__}, discriminator="kind")
+    schema = core_schema.tagged_union_schema({kind: _schema_of(model)}, discriminator="kind")
     return SchemaValidator(schema)

@@ -238,6 +238,16 @@ class Keys:
         """String with a TTL, as `sweep`: the worker that has searched S3 for abandoned uploads."""
         return f"{self.namespace}:upload-sweep"
 
+    @property
+    def archive(self) -> str:
+        """Hash: how far the archive of ended exports is. See `contract.archive_state`."""
+        return f"{self.namespace}:archive"
+
+    @property
+    def archiving(self) -> str:
+        """String with a TTL, as `sweep`: the worker that archives."""
+        return f"{self.namespace}:archiving"
+
     def queue(self, role: Role) -> str:
         """Arq's queue: a sorted set of job ids by due time (ms)."""
         return f"{self.namespace}:queue:{role}"

@@ -5,6 +5,8 @@ poll may return "not yet" any number of times until the deadline, but only a few
 request counts as waiting, not as a failure.
 """
 
+from collections.abc import Sequence
+
 from export_worker.contract.status import ManifestObject
 from export_worker.errors import ErrorCode
 from export_worker.lifecycle.decisions import (
@@ -132,15 +134,16 @@ def after_upload(
     return Decision(updated(export, moment, state=state.model_copy(update={"upload": upload})), note)
 
 
-def after_file(export: Export, state: Transferring, stored: ManifestObject, moment: Moment) -> Decision:
-    """Adds a file that is now stored in S3."""
-    files = [*state.stored, stored]
+def after_files(export: Export, state: Transferring, stored: Sequence[ManifestObject], moment: Moment) -> Decision:
+    """Adds files that are now stored in S3: the next ones, in the order of the export's files."""
+    files = [*state.stored, *stored]
     landed_at = moment.now if len(files) == len(state.files) else None
-    stored_bytes = state.stored_bytes + stored.source_bytes
+    stored_bytes = state.stored_bytes + sum(item.source_bytes for item in stored)
     grown = state.model_copy(
         update={"stored": files, "stored_bytes": stored_bytes, "landed_at": landed_at, "upload": None}
     )
-    return Decision(progressed(export, moment, state=grown), f"stored {stored.key}")
+    others = f" and {len(stored) - 1} file(s) before it" if len(stored) > 1 else ""
+    return Decision(progressed(export, moment, state=grown), f"stored {stored[-1].key}{others}")
 
 
 def after_move(export: Export, state: Transferring, moment: Moment) -> Decision:

@@ -22,6 +22,8 @@ EARLIER_MANIFEST_NAME = "manifest.json"
 """The name that versions before 0.2 gave the manifest."""
 RESERVED_NAMES = frozenset({MANIFEST_NAME, EARLIER_MANIFEST_NAME, "_SUCCESS"})
 """Names that files of an export do not get: the worker writes, or has written, objects of these names beside them."""
+ARCHIVE_PREFIX_MAX = 500
+"""Characters of the prefix of an archive. The rest of its keys is shorter than the other half of a key."""
 KEY_FIELDS = ("kind", "connection", "date", "export_id", "file_name")
 METADATA_FIELD = "metadata."
 """A field of this beginning is the value that the request's metadata has under the name behind it."""
@@ -142,6 +144,21 @@ def key_prefix(prefix: str, template: str, fields: KeyFields) -> str:
             break
         shared.append((literal, name))
     return _filled(prefix, shared, fields.values())
+
+
+def archive_prefix(prefix: str) -> str:
+    """Returns the prefix of an archive, with a slash at its end.
+
+    Raises:
+        ValueError: Readers would not find objects under it, or a key could be too long.
+    """
+    folder = prefix.strip("/")
+    if not folder or len(folder) > ARCHIVE_PREFIX_MAX:
+        raise ValueError(f"must have 1 to {ARCHIVE_PREFIX_MAX} characters, such as history/")
+    if any(name.startswith(("_", ".")) or not name for name in folder.split("/")):
+        raise ValueError("must have no name that is empty or begins with _ or ., which readers of folders pass over")
+    _check_text(folder)
+    return f"{folder}/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Target:
 
     Args:
         token: Random name of the multipart upload that creates the object, if one does.
+        keeps_existing: An object of the same owner is adopted, whatever its bytes are.
     """
 
     bucket: str
@@ -30,6 +31,7 @@ class Target:
     export_id: str
     content_type: str
     token: str | None = None
+    keeps_existing: bool = False
 
     @property
     def address(self) -> dict[str, str]:

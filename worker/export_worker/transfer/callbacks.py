@@ -1,6 +1,6 @@
 """What a transfer calls outside of this package: opening files, and saving what was stored."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class TransferCallbacks:
     Args:
         open_file: Opens one file at its beginning, or at the point from which it is resumed.
         on_progress: Called once, before the first file, with the object that counts the progress.
-        on_file_stored: Called after each file that is stored in S3.
+        on_files_stored: Called with the next files that are stored in S3, in the order of the export.
         on_upload_changed: Called when the open upload changes. The first argument is the upload that the next attempt
             resumes if this attempt does not complete it; None for no upload. The second is a note for the timeline, or
             None.
@@ -27,6 +27,6 @@ class TransferCallbacks:
 
     open_file: Callable[[RemoteFile, ResumePoint | None], AbstractAsyncContextManager[Download]]
     on_progress: Callable[[TransferProgress], None]
-    on_file_stored: Callable[[ManifestObject], Awaitable[None]]
+    on_files_stored: Callable[[Sequence[ManifestObject]], Awaitable[None]]
     on_upload_changed: Callable[[ResumableUpload | None, str | None], Awaitable[None]]
     on_parts_sent: Callable[[ResumableUpload], Awaitable[None]]

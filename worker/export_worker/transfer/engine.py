@@ -138,10 +138,10 @@ class TransferEngine:
         pool: BufferPool | None = None,
         redactor: Redactor | None = None,
     ) -> None:
-        self._store = store
+        self.store = store
         self.redactor = redactor or Redactor()
         self._parts_in_flight = parts_in_flight
-        self._pool = pool or BufferPool(memory_bytes)
+        self.pool = pool or BufferPool(memory_bytes)
 
     async def recover(self, target: Target, resumable: ResumableUpload) -> RecoveredUpload | StoredFile | NotResumable:
         """Finds what became of an upload that was saved in the record. If it has all its parts, completes it.
@@ -150,12 +150,12 @@ class TransferEngine:
             ObjectExistsError: The key belongs to another export.
             StorageError: S3 refused, did not answer, or stored other bytes.
         """
-        found = await recover(self._store, target, resumable)
+        found = await recover(self.store, target, resumable)
         if isinstance(found, RecoveredUpload) and found.is_whole:
             async with aborted_on_error(found.upload, is_recorded=True):
                 found = await found.upload.complete(found.parts)
         # Only uploads of unchanged bytes are recorded, so source and object have the same length and checksum.
-        return _stored(target, found, found.bytes, found.checksum) if isinstance(found, Written) else found
+        return stored_file(target, found, found.bytes, found.checksum) if isinstance(found, Written) else found
 
     async def store_file(
         self,
@@ -204,8 +204,8 @@ class TransferEngine:
         if total_bytes is not None and total_bytes > MAX_OBJECT_BYTES:
             _refuse_size()
         recorder = recorder_of(download, total_bytes, callbacks)
-        with self._pool.share() as share:
-            async with open_reader(source, transform, self._store.executor) as reader:
+        with self.pool.share() as share:
+            async with open_reader(source, transform, self.store.executor) as reader:
                 transfer = _Transfer(
                     reader=reader,
                     target=target,
@@ -215,12 +215,12 @@ class TransferEngine:
                     callbacks=callbacks,
                     recorder=recorder,
                     recovered=recovered,
-                    fixed_part_bytes=self._store.part_bytes,
+                    fixed_part_bytes=self.store.part_bytes,
                 )
                 written = await self._move(transfer)
         if transform is None:
-            return _stored(target, written, written.bytes, written.checksum)
-        return _stored(target, written, source.bytes_read, source.checksum)
+            return stored_file(target, written, written.bytes, written.checksum)
+        return stored_file(target, written, source.bytes_read, source.checksum)
 
     async def store_document(self, bucket: str, key: str, body: bytes, content_type: str, export_id: str) -> StoredFile:
         """Stores a small document of the worker, such as `_manifest.json`, by the same rules as a file.
@@ -230,12 +230,12 @@ class TransferEngine:
             StorageError: S3 refused, did not answer, or stored other bytes.
         """
         target = Target(bucket, key, export_id, content_type)
-        written = await self._store.put(target, body)
-        return _stored(target, written, len(body), written.checksum)
+        written = await self.store.put(target, body)
+        return stored_file(target, written, len(body), written.checksum)
 
     async def remove_object(self, bucket: str, key: str, export_id: str, *, surely: bool = False) -> bool:
         """Removes the object with this key. Returns whether there was one. See `S3Store.remove`."""
-        return await self._store.remove(Target(bucket, key, export_id, ""), surely=surely)
+        return await self.store.remove(Target(bucket, key, export_id, ""), surely=surely)
 
     async def has_document(self, bucket: str, key: str, export_id: str) -> bool:
         """Whether an object of this export has this key. An object of another export does not count.
@@ -245,16 +245,16 @@ class TransferEngine:
         """
         target = Target(bucket, key, export_id, "")
         try:
-            if await self._store.head_object(target) is not None:
+            if await self.store.head_object(target) is not None:
                 return True
         except ObjectExistsError:
             return False
-        await self._store.confirm_absence(target)
+        await self.store.confirm_absence(target)
         return False
 
     async def abort_leftovers(self, bucket: str, prefix: str, export_id: str, keep: str | None = None) -> int:
         """See `S3Store.abort_leftovers`: after another worker died, and when an export ends."""
-        return await self._store.abort_leftovers(bucket, prefix, export_id, keep)
+        return await self.store.abort_leftovers(bucket, prefix, export_id, keep)
 
     async def _move(self, transfer: _Transfer) -> Written:
         recovered = transfer.recovered
@@ -264,7 +264,7 @@ class TransferEngine:
             return await self._finish(transfer, recovered.upload, first, further)
         first = await transfer.read_part(1)
         if await transfer.reader.at_end():
-            written = await self._store.put(transfer.target, first.data)
+            written = await self.store.put(transfer.target, first.data)
             transfer.progress.add_part()
             return written
         upload, notes = await self._start_upload(transfer)
@@ -273,9 +273,9 @@ class TransferEngine:
     async def _start_upload(self, transfer: _Transfer) -> tuple[MultipartUpload, UploadNotes | None]:
         recorder = transfer.recorder
         if recorder is None:
-            return await self._store.begin(transfer.target), None
+            return await self.store.begin(transfer.target), None
         token = token_hex(8)
-        upload = await self._store.begin(replace(transfer.target, token=token))
+        upload = await self.store.begin(replace(transfer.target, token=token))
         async with aborted_on_error(upload, is_recorded=False):
             return upload, await recorder.save(transfer.target.key, upload, token)
 
@@ -366,7 +366,8 @@ def _refuse_size() -> NoReturn:
     raise StorageRefusedError(f"the file has more than {MAX_OBJECT_BYTES} bytes, the maximum of one S3 object")
 
 
-def _stored(target: Target, written: Written, source_bytes: int, source_checksum: Checksum) -> StoredFile:
+def stored_file(target: Target, written: Written, source_bytes: int, source_checksum: Checksum) -> StoredFile:
+    """Returns a file that was written; see `StoredFile`."""
     return StoredFile(
         bucket=target.bucket,
         key=target.key,

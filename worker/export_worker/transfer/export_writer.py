@@ -1,13 +1,13 @@
 """Writes everything of one export into S3: the files, then the manifest, then `_SUCCESS`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestEntry, ManifestObject
 from export_worker.credentials import Redactor
-from export_worker.errors import IntegrityError, ObjectExistsError, TransformError
+from export_worker.errors import IntegrityError, ObjectExistsError, StepError, TransformError
 from export_worker.lifecycle.export import Export, Transferring
 from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
 from export_worker.platforms.base import Download
@@ -20,12 +20,14 @@ from export_worker.s3.object_keys import (
     render_key,
 )
 from export_worker.s3.objects import Target
+from export_worker.s3.small_sender import SMALL_MAX_BYTES
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.output_files import OutputFile, plan_output
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
+from export_worker.transfer.small_files import FilesAhead, FileSaver, store_small_file
 from export_worker.transfer.transforms.row_count import RowCounter
 
 
@@ -109,7 +111,7 @@ class ExportWriter:
         callbacks: TransferCallbacks,
         bandwidth: BandwidthLimit = UNLIMITED,
     ) -> None:
-        """Stores every file that is not in S3 yet, one after the other.
+        """Stores every file that is not in S3 yet. Small ones are stored several at once, all others one by one.
 
         Args:
             export: The export of the files.
@@ -118,22 +120,60 @@ class ExportWriter:
             bandwidth: Limit at which the files are read.
 
         Raises:
-            StepError: As `TransferEngine.store_file` and `plan_output` say.
+            StepError: As `TransferEngine.store_file` and `plan_output` say. All files before that one are saved.
         """
         outputs = await plan_output(export.request, [file.name for file in state.files], self._layout.reserved_names)
         done_bytes = sum(item.source_bytes for item in state.stored)
         progress = TransferProgress(len(state.files), len(state.stored), done_bytes)
         callbacks.on_progress(progress)
+
+        def transfer_of(index: int) -> _FileTransfer:
+            output = outputs[index]
+            target = self._target(export, output)
+            return _FileTransfer(state.files[index], output, target, bandwidth, progress, output.rows())
+
+        async def store_ahead(index: int) -> ManifestObject | None:
+            return await self._store_if_small(transfer_of(index), callbacks)
+
+        ahead, saver = FilesAhead(store_ahead, len(state.files)), FileSaver(callbacks.on_files_stored)
+        try:
+            await self._store_in_order(state, transfer_of, ahead, saver, callbacks)
+        except StepError:
+            await saver.flush()
+            raise
+        finally:
+            await ahead.close()
+        await saver.flush()
+
+    async def _store_in_order(
+        self,
+        state: Transferring,
+        transfer_of: Callable[[int], "_FileTransfer"],
+        ahead: FilesAhead,
+        saver: FileSaver,
+        callbacks: TransferCallbacks,
+    ) -> None:
         resumable = state.upload
         for index in range(len(state.stored), len(state.files)):
-            output = outputs[index]
-            transfer = _FileTransfer(
-                state.files[index], output, self._target(export, output), bandwidth, progress, output.rows()
-            )
-            stored = await self._resume_or_store(transfer, resumable, callbacks)
-            resumable = None
-            progress.finish_file(stored.source_bytes)
-            await callbacks.on_file_stored(transfer.manifest_object(stored))
+            stored = await ahead.take(index)
+            if stored is None:
+                await saver.flush()  # an upload that is saved belongs to the first file that is not
+                transfer = transfer_of(index)
+                file = await self._resume_or_store(transfer, resumable, callbacks)
+                stored, resumable = transfer.manifest_object(file), None
+                transfer.progress.finish_file(file.source_bytes)
+            if stored.source_bytes <= SMALL_MAX_BYTES:
+                ahead.start(index + 1)
+            await saver.add(stored)
+
+    async def _store_if_small(self, transfer: "_FileTransfer", callbacks: TransferCallbacks) -> ManifestObject | None:
+        async with callbacks.open_file(transfer.file, None) as download:
+            options = transfer.read_options(self._engine.redactor)
+            stored = await store_small_file(self._engine, download, transfer.target, options)
+        if stored is None:
+            return None
+        transfer.progress.add_small_file(stored.source_bytes)
+        return transfer.manifest_object(stored)
 
     async def _resume_or_store(
         self, transfer: "_FileTransfer", resumable: ResumableUpload | None, callbacks: TransferCallbacks

@@ -54,6 +54,13 @@ class TransferProgress:
         """Counts a part that S3 has accepted, or a file that was stored in one piece."""
         self._parts_done += 1
 
+    def add_small_file(self, source_bytes: int) -> None:
+        """Counts a file that was stored in one piece while others are stored."""
+        self._moved_bytes += source_bytes
+        self._bytes_before += source_bytes
+        self._parts_done += 1
+        self._files_done += 1
+
     def finish_file(self, source_bytes: int) -> None:
         """Counts a file that is stored in S3, including what earlier attempts received of it."""
         self._files_done += 1

@@ -3,17 +3,16 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from export_worker.wiring.archive import build_archiver
 from export_worker.wiring.base import WorkerBase
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
 from export_worker.worker.leases import Leases
+from export_worker.worker.runtime import StoreSweepers
 from export_worker.worker.transfer_step import TransferStep
-from export_worker.worker.upload_sweeper import UploadSweeper
 
 
-async def open_storing(
-    base: WorkerBase, leases: Leases, stack: AsyncExitStack
-) -> tuple[TransferStep, UploadSweeper | None]:
-    """Returns what runs transfer steps, and the sweeper of incomplete uploads; None if it is turned off.
+async def open_storing(base: WorkerBase, leases: Leases, stack: AsyncExitStack) -> tuple[TransferStep, StoreSweepers]:
+    """Returns what runs transfer steps, and what is done in S3 beside them.
 
     Args:
         stack: Ends the threads when it is closed.
@@ -23,7 +22,8 @@ async def open_storing(
     """
     config, redactor, instrument = base.config, base.redactor, base.instrument
     storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
-    sweeper = build_upload_sweeper(
-        config, base.redis, base.keys, owner=base.owner, storage=storage, instrument=instrument
+    sweepers = StoreSweepers(
+        build_upload_sweeper(config, base.redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
+        build_archiver(config, base.redis, base.keys, owner=base.owner, storage=storage),
     )
-    return TransferStep(leases, storage.writer, base.clock, instrument, storage.gates, redactor=redactor), sweeper
+    return TransferStep(leases, storage.writer, base.clock, instrument, storage.gates, redactor=redactor), sweepers

@@ -36,7 +36,7 @@ from export_worker.wiring.sinks import build_sinks
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connections
 from export_worker.worker.leases import Leases
-from export_worker.worker.runtime import Runtime, Sweepers, UploadSweeping
+from export_worker.worker.runtime import Runtime, StoreSweepers, Sweepers
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 from export_worker.worker.storing import Storing, StoringWhenNeeded
@@ -66,9 +66,9 @@ async def open_runtime(
         base = _build_base(config, redactor, redis, instrument)
         queue = StepQueue(redis, base.keys, _build_record_store(base), base.clock.now, base.owner)
         leases = Leases(queue.store, base.clock.now, base.timings.lease_s)
-        storing, uploads = await _open_storing(base, leases, stack, roles)
+        storing, in_store = await _open_storing(base, leases, stack, roles)
         runner = _build_step_runner(base, leases, storing, stack)
-        sweepers = Sweepers(Sweeper(redis, base.keys, base.owner, base.timings), uploads)
+        sweepers = Sweepers(Sweeper(redis, base.keys, base.owner, base.timings), in_store)
         dispatcher = await _build_dispatcher(base, stack)
         health = await _open_health(base, metrics, stack)
         yield Runtime(config, queue, runner, sweepers=sweepers, dispatcher=dispatcher, health=health)
@@ -105,14 +105,14 @@ def _build_record_store(base: WorkerBase) -> Store:
 
 async def _open_storing(
     base: WorkerBase, leases: Leases, stack: AsyncExitStack, roles: Sequence[Role]
-) -> tuple[Storing, UploadSweeping | None]:
+) -> tuple[Storing, StoreSweepers]:
     """Opens the S3 side and masks its credentials; without the role `transfer`, only when a step needs it first."""
     config, redactor = base.config, base.redactor
 
-    async def opened() -> tuple[Storing, UploadSweeping | None]:
+    async def opened() -> tuple[Storing, StoreSweepers]:
         await _mask_aws_credentials(redactor)
         module = await asyncio.to_thread(import_module, "export_worker.wiring.storing")
-        parts: tuple[Storing, UploadSweeping | None] = await module.open_storing(base, leases, stack)
+        parts: tuple[Storing, StoreSweepers] = await module.open_storing(base, leases, stack)
         return parts
 
     if "transfer" in roles:
@@ -121,7 +121,7 @@ async def _open_storing(
         await _mask_aws_credentials(redactor)
     else:
         mask_aws_variables(redactor, os.environ)
-    return StoringWhenNeeded(opened), None
+    return StoringWhenNeeded(opened), StoreSweepers()
 
 
 async def _mask_aws_credentials(redactor: Redactor) -> None:

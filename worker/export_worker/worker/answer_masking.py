@@ -4,6 +4,7 @@ A platform may repeat the credential of a request in any field of its answer. Re
 keys in S3 contain these fields. A text that UTF-8 cannot encode could not be saved: the export would never end.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -60,6 +61,7 @@ class FileAddresses:
         self._poll = poll
         self._redactor = redactor
         self._polled: Sequence[RemoteFile] | None = None
+        self._polling = asyncio.Lock()  # several files may be opened at once
 
     async def find(self, file: RemoteFile) -> RemoteFile:
         """Returns the file with the address that the platform knows. It must not be saved.
@@ -70,9 +72,10 @@ class FileAddresses:
         """
         if MASK not in file.uri:
             return file
-        if self._polled is None:
-            polled = await self._poll()
-            self._polled = polled.files if isinstance(polled, Ready) else ()
+        async with self._polling:
+            if self._polled is None:
+                polled = await self._poll()
+                self._polled = polled.files if isinstance(polled, Ready) else ()
         found = {each for each in self._polled if _masked_file(each, self._redactor) == file}
         if len(found) != 1:
             raise ResultMissingError("the address of a file has a secret, and another poll did not return the address")

@@ -28,6 +28,8 @@ from export_worker.worker.step_runner import StepRunner
 
 REDIS_RETRY_S = 1.0
 """Between attempts while Redis is unreachable."""
+ARCHIVE_S = 60.0
+"""Between attempts to archive. An hour is archived by the first worker that finds it due."""
 UPLOAD_SWEEP_S = 300.0
 """Between attempts to sweep uploads that are left in S3. One attempt in an hour, of any worker, does it."""
 
@@ -42,18 +44,37 @@ class UploadSweeping(Protocol):
         """See `UploadSweeper`."""
 
 
+class Archive(Protocol):
+    """Archives the hours that are over."""
+
+    async def run(self, now: datetime) -> object:
+        """Archives what is due, unless another worker does."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSweepers:
+    """What a worker with the role `transfer` does in S3 beside its steps.
+
+    Args:
+        uploads: Aborts multipart uploads that are left in S3; None if that is switched off.
+        archive: Archives ended exports; None without an archive.
+    """
+
+    uploads: UploadSweeping | None = None
+    archive: Archive | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Sweepers:
-    """What cleans up after workers that have died.
+    """What is done at intervals, by one worker for all.
 
     Args:
         records: Restores queue entries that were lost, and forgets expired exports.
-        uploads: Aborts multipart uploads that are left in S3; None if that is switched off, or without the role
-            `transfer`.
+        in_store: What is done in S3. Empty without the role `transfer`.
     """
 
     records: Sweeper
-    uploads: UploadSweeping | None
+    in_store: StoreSweepers
 
 
 class Runtime:
@@ -132,8 +153,10 @@ class Runtime:
         ]
         if "transfer" in roles:
             loops.append(self._runner.gates.run())
-        if self._sweepers.uploads and "transfer" in roles:
-            loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.uploads)))
+        if self._sweepers.in_store.uploads and "transfer" in roles:
+            loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.in_store.uploads)))
+        if self._sweepers.in_store.archive and "transfer" in roles:
+            loops.append(_persistent(partial(self._archive, self._sweepers.in_store.archive)))
         if burst:
             burst_mode = Burst(self._queue, self._dispatcher, self._runner.gates)
             loops.append(_persistent(partial(burst_mode.stop_when_done, stop)))
@@ -172,6 +195,11 @@ class Runtime:
         for export_id in await self._sweepers.records.sweep(self._queue.clock()):
             _log.warning("export.revived", export_id=export_id)
         await asyncio.sleep(self._config.worker.sweep_s)
+
+    async def _archive(self, archive: Archive) -> None:
+        await self._runner.gates.until_usable()
+        await archive.run(self._queue.clock())
+        await asyncio.sleep(ARCHIVE_S)
 
     async def _sweep_uploads(self, uploads: UploadSweeping) -> None:
         # A worker that can use no store would take the turn of a worker that can.

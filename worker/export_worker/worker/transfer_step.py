@@ -1,6 +1,6 @@
 """The transfer step: streams an export's files into S3, and saves each one that is stored."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 
@@ -155,7 +155,7 @@ class TransferStep:
         return TransferCallbacks(
             open_file=partial(self._open_file, held, driver, addresses),
             on_progress=held.show_progress,
-            on_file_stored=partial(self._save_file, held, Stopwatch()),
+            on_files_stored=partial(self._save_files, held, Stopwatch()),
             on_upload_changed=partial(self._save_upload, held),
             on_parts_sent=partial(self._note_parts, held),
         )
@@ -185,10 +185,11 @@ class TransferStep:
         async with timed_open(self._instrument, export, opened) as download:
             yield download
 
-    async def _save_file(self, held: HeldStep, stopwatch: Stopwatch, stored: ManifestObject) -> None:
-        export = held.claimed.export
-        self._instrument.on(file_stored(export, stored, stopwatch.lap_s()))
-        decision = transitions.after_file(export, _transferring(held), stored, self._clock.moment())
+    async def _save_files(self, held: HeldStep, stopwatch: Stopwatch, stored: Sequence[ManifestObject]) -> None:
+        export, duration_s = held.claimed.export, stopwatch.lap_s() / len(stored)
+        for item in stored:
+            self._instrument.on(file_stored(export, item, duration_s))
+        decision = transitions.after_files(export, _transferring(held), stored, self._clock.moment())
         self.gates.stored(_connection_of(held))
         await self._leases.checkpoint(held, decision, PlatformSignal("up"))
 

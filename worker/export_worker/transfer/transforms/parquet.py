@@ -75,7 +75,7 @@ class CsvToParquet:
         self._compression = compression
         self._nulls = pa.array(["", *null_values], pa.string())
         self._csv = CsvTables(names_if_empty=column_types, redactor=self._redactor)
-        self._output = _Output()
+        self._output = ParquetOutput()
         self._writer: arrow_parquet.ParquetWriter | None = None
         self._tables: list[pa.Table] = []
         self._tables_bytes = 0
@@ -169,7 +169,7 @@ def _first_invalid(values: pa.ChunkedArray, kind: pa.DataType) -> int:
     return start
 
 
-class _Output:
+class ParquetOutput:
     """A file in memory that Arrow writes to, and from which the written bytes are taken."""
 
     closed = False
@@ -178,12 +178,14 @@ class _Output:
         self._buffer = BytesIO()
 
     def write(self, data: bytes) -> int:
+        """Adds bytes. Returns their number."""
         return self._buffer.write(data)
 
     def flush(self) -> None:
         """Does nothing: every write is in the buffer at once."""
 
     def close(self) -> None:
+        """Notes that nothing more is written."""
         self.closed = True
 
     def take(self) -> bytes:
