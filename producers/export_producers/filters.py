@@ -77,16 +77,6 @@ class ExportFilter:
         return None if self.error is not None and self.phase is Phase.FAILED else self.phase
 
     @property
-    def first(self) -> str:
-        """The highest time of creation, as a score of Redis."""
-        return "+inf" if self.until is None else f"({epoch_ms(self.until)}"
-
-    @property
-    def last(self) -> str:
-        """The lowest time of creation, as a score of Redis."""
-        return "-inf" if self.since is None else str(epoch_ms(self.since))
-
-    @property
     def sought_id(self) -> str | None:
         """The text of the search, if it may be an export's id or the beginning of one."""
         return self.search if self.search is not None and _ID.fullmatch(self.search) else None

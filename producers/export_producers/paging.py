@@ -13,8 +13,9 @@ from export_producers.reads.overview_document import Overview
 from export_producers.records import RECORD_FIELDS, Page, Position
 from export_producers.states import state_arguments
 from export_producers.statuses import read_statuses, readable_status
+from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.status import Phase, Status
+from export_worker.contract.status import Status
 from export_worker.redis.scripts import Script
 
 EXAMINED_MAX = 5000
@@ -56,8 +57,8 @@ class Found:
 
 
 def _position(pair: Sequence[str]) -> Position:
-    export_id, created_ms = pair
-    return Position(int(created_ms), export_id)
+    export_id, created_ms, number = pair
+    return Position(int(number), int(created_ms), export_id)
 
 
 class Listing:
@@ -91,23 +92,25 @@ class Listing:
 
     async def _find(self, where: ExportFilter, limit: int, after: Position | None, overview: Overview | None) -> Found:
         """Finds exports of one phase at most, with one round trip."""
-        keys, phase = self._keys, where.indexed_phase
+        keys = self._keys
         has_ended = where.phase is not None and where.phase.terminal
         answer, values = await self._script.with_documents(
-            [keys.created, keys.phase(Phase.FAILED), *([keys.phase(phase)] if phase else [])],
+            [keys.created],
             {
                 "prefix": keys.prefix,
                 "facets": where.facets,
                 "connections": None if where.connections is None else sorted(where.connections),
-                "first": where.first,
-                "last": where.last,
+                "phase": where.indexed_phase,
+                "since_ms": None if where.since is None else epoch_ms(where.since),
+                "until_ms": None if where.until is None else epoch_ms(where.until),
+                "after_number": None if after is None else after.number,
                 "after_ms": None if after is None else after.created_ms,
                 "after_id": None if after is None else after.export_id,
                 "limit": limit,
                 "unsure_limit": max(limit, UNSURE_MAX),
                 "examine_max": EXAMINED_MAX,
                 "sought_name": where.sought_name,
-                "sought_index": None if where.sought_name is None else keys.metadata(str(where.search)),
+                "sought_metadata": where.search,
                 "sought_id": where.sought_id,
                 "sought_key": None if where.search is None else keys.dedupe(where.search),
                 "sought_texts": where.sought_texts,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from export_producers.identities import MessageIdentity
 from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
-from export_worker.contract.facets import facets_of
+from export_worker.contract.archive_state import ArchivePointer
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.past import Past
@@ -72,8 +72,6 @@ class Offer:
         return [
             keys.export(export_id),
             keys.open,
-            keys.created,
-            keys.phase(Phase.QUEUED),
             keys.queue("control"),
             ARQ_JOB_PREFIX + keys.job_id(export_id, 0),
             keys.connections,
@@ -128,6 +126,7 @@ class Page:
             has room for. The next page continues there.
         positions: The position of each status, if the listing has an order that can be continued.
         missing: The queues whose exports are missing, because their Redis cannot be reached.
+        archive: Where older exports are, if the filter has a time from which Redis no longer keeps all; else None.
     """
 
     statuses: list[Status]
@@ -136,12 +135,18 @@ class Page:
     searched_until: datetime | None = None
     positions: Sequence["Position"] = ()
     missing: tuple[str, ...] = ()
+    archive: ArchivePointer | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """The last entry of a page. Exports that are accepted later are listed before it, so the next page is unchanged."""
+    """The last entry of a page. Exports that are accepted later are listed before it, so the next page is unchanged.
 
+    Args:
+        number: The number of the export; 0 for one that an earlier version accepted. It is listed after all others.
+    """
+
+    number: int
     created_ms: int
     export_id: str
 
@@ -153,23 +158,28 @@ class Position:
     @property
     def cursor(self) -> str:
         """The position as opaque text for the caller."""
-        return urlsafe_b64encode(f"{self.created_ms}.{self.export_id}".encode()).decode().rstrip("=")
+        number = f"{self.number}." if self.number else ""
+        return urlsafe_b64encode(f"{number}{self.created_ms}.{self.export_id}".encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> Position:
-    """Returns the position of a cursor.
+    """Returns the position of a cursor. Version 0.2 gave cursors without a number.
 
     Raises:
         InvalidRequestError: The cursor is invalid.
     """
     try:
-        created, _, export_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(".")
-        position = Position(int(created), export_id)
+        number, created, export_id = f"0.{_text_of(cursor)}".split(".")[-3:]
+        position = Position(int(number), int(created), export_id)
     except ValueError:
         position = None
     if position is None or position.cursor != cursor:
         raise InvalidRequestError([FieldProblem("cursor", "must be the cursor of an earlier page")])
     return position
+
+
+def _text_of(cursor: str) -> str:
+    return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +208,6 @@ class Restart:
             keys.export(export_id),
             keys.timeline(export_id),
             keys.open,
-            keys.ended,
-            keys.phase(self.before.phase),
-            keys.phase(self.after.phase),
             keys.queue("control"),
             keys.dedupe(idempotency_key),
             ARQ_JOB_PREFIX + keys.job_id(export_id, self.step),
@@ -238,7 +245,6 @@ class Restart:
             "now_ms": now_ms,
             "prefix": keys.prefix,
             "wake": keys.wake("control"),
-            "error": facets_of(before.phase, before.connection, before.kind, before.error).get("error"),
             "step": str(self.step),
             "status": self.after.model_dump_json(exclude={"request", "requested_by", "trace_id"}),
             "phase": self.after.phase,
@@ -246,7 +252,6 @@ class Restart:
             "kind": before.kind,
             "old_phase": before.phase,
             "start": self.start,
-            "created_ms": epoch_ms(before.created_at),
             "job_id": keys.job_id(export_id, self.step),
             "payload": job_payload(export_id, self.step, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,

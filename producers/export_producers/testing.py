@@ -186,7 +186,7 @@ class InMemoryExportQueue(Closing):
         matching = [status for status in every if after is None or epoch_ms(status.created_at) < after]
         page = matching[:limit]
         more = len(matching) > limit
-        cursor = Position(epoch_ms(page[-1].created_at), page[-1].export_id).cursor if more else None
+        cursor = Position(0, epoch_ms(page[-1].created_at), page[-1].export_id).cursor if more else None
         return Page(page, cursor, len(every))
 
     async def values_in_use(self, facet: Facet) -> list[str]:

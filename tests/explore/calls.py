@@ -129,9 +129,10 @@ async def _redis_call_once(run: Run, call: str, command: tuple[Any, ...], effect
 
 def _note_effect(run: Run, point: Point, command: tuple[Any, ...], answer: Any) -> None:
     if command[0] == "EVALSHA":
-        name, arguments = run.scripts.get(str(command[1]), "?"), json.loads(command[-1])
+        name, arguments = run.scripts.get(str(command[1]), "?"), json.loads(command[3 + command[2]])
         known = name.removesuffix("_control").removesuffix("_transfer")
-        document = json.loads(answer) if answer.startswith(b"{") else answer.decode()
+        head = answer[0] if isinstance(answer, list) else answer
+        document = json.loads(head) if head.startswith(b"{") else head.decode()
         point.changed = document != "held" and (known not in RESULT_FIELDS or RESULT_FIELDS[known] in document)
         run.on_script(point.process, known, arguments, document)
     else:

@@ -1,6 +1,7 @@
 """One run: the services, the processes that use them, and what they were seen to do."""
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -21,12 +22,13 @@ from explore.scripted_platform import ScriptedPlatform
 from explore.virtual_loop import PROCESS, STARTED_S, CountingExecutor, Process
 from explore.workers import MemorySink, Surroundings, Worker
 from export_producers.client import ExportQueue
-from export_worker.contract.facets import FACETS
 from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.errors import InvalidRequestError, ServiceUnreachableError
+from export_worker.redis.scripts import encode_arguments
 from export_worker.s3.client import S3Client
+from support.index_rows import FACETS_OF_ROW
 from support.past_records import record_of, timeline_of
 from support.redis_site import SINKS
 
@@ -72,7 +74,9 @@ class World:
         self.keys = Keys(NAMESPACE)
         self.s3 = MemoryS3()
         self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
-        self.platform = ScriptedPlatform(scenario.files_of_job, scenario.missing_once, self._platform_is_down)
+        self.platform = ScriptedPlatform(
+            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick
+        )
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
             services.redis, self.keys, self.s3, self.scheduler.loop.time, copies=scenario.fail_over is not None
@@ -232,17 +236,13 @@ class World:
             return False
         redis, keys = self._services.redis, self.keys
         pipe = redis.pipeline(transaction=False)
-        for export_id in redis.zrange(keys.created, 0, -1):
-            pipe.hmget(keys.export(export_id.decode()), "phase", "retry")
-            pipe.exists(keys.past(export_id.decode()))
+        for name in redis.keys(keys.export("*")):
+            pipe.hmget(name, "phase", "retry")
         for name in self.sinks:
             pipe.zcard(keys.outbox(name))
         answers = pipe.execute()
-        records, outboxes = iter(answers[: -len(self.sinks)]), answers[-len(self.sinks) :]
-        return not any(outboxes) and all(
-            has_past or ((phase or b"").decode() in ENDED and not retry)
-            for (phase, retry), has_past in zip(records, records, strict=True)
-        )
+        records, outboxes = answers[: -len(self.sinks)], answers[-len(self.sinks) :]
+        return not any(outboxes) and all((phase or b"").decode() in ENDED and not retry for phase, retry in records)
 
     def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""
@@ -250,10 +250,10 @@ class World:
         return record_of(export_id, redis.hgetall(keys.export(export_id)), redis.get(keys.past(export_id)))
 
     def facets(self, export_id: str) -> set[tuple[str, str]]:
-        """Returns the facets and values whose indexes have an export."""
-        redis, keys = self._services.redis, self.keys
-        values = [(facet, value.decode()) for facet in FACETS for value in redis.zrange(keys.by_facet(facet), 0, -1)]
-        return {(facet, value) for facet, value in values if redis.zscore(keys.by_value(facet, value), export_id)}
+        """Returns the facets and values that the indexes have of an export."""
+        arguments = encode_arguments({"prefix": self.keys.prefix, "id": export_id})
+        found = json.loads(self._services.redis.eval(FACETS_OF_ROW, 0, arguments)).get("facets", ())
+        return {(facet, value) for facet, _, value in (each.partition(":") for each in found)}
 
     def counted_ends(self) -> int:
         """Returns how many ends of exports the statistics have."""

@@ -1,10 +1,11 @@
 """Writes very many exports to Redis: copies of a few exports that the project's own scripts have written.
 
-A copy has the same keys, fields and index entries as its original, with another id and idempotency key, and with all
-its times moved by the same span. The commands of a copy are bytes of the Redis protocol, of which only these
-parts differ, so that a copy takes some microseconds. No record format is repeated here.
+A copy has the same keys and fields as its original, with another id, number and key, and all its times moved
+by the same span. The commands of a copy are bytes of the Redis protocol, of which only these parts differ, so that a
+copy takes some microseconds. The Lua functions of the worker add it to the indexes. No format is repeated here.
 """
 
+import json
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -12,13 +13,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from export_producers.filters import facets_of_status
 from export_worker.contract.model import epoch_ms, isoformat
-from export_worker.contract.past import Past, pack_body, unpack
+from export_worker.contract.past import HEADER_LINES, Past, pack_body, unpack
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import StepError
 from export_worker.lifecycle import endings
 from export_worker.redis.claims import ClaimedStep
+from export_worker.redis.lua import script
 from support.redis_site import MANY, POLICY, REFUSED, UNAVAILABLE, QueueSite
 
 KEY = "order-00000000"
@@ -46,11 +49,16 @@ Command = tuple[bytes, ...]
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What differs between an export and its copy."""
+    """What differs between an export and its copy.
+
+    Args:
+        number: See `lua/indexes.lua`.
+    """
 
     export_id: str
     key: str
     created_ms: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +90,19 @@ class Original:
 
     Args:
         commands: The commands that write it.
-        past: Its packed record, if it has ended; without its state and timeline.
-        state: The state and the timeline of the packed record, a line each.
+        past: Its packed record, if it has ended.
+        text: The header, the state and the timeline of the packed record, by lines.
+        facets: What the indexes have of the export.
+        ended_ms: When it ended; None if it is open.
     """
 
     values: Values
     keys: Keys
     commands: Template
     past: Past | None
-    state: Template
+    text: Template
+    facets: dict[str, str]
+    ended_ms: int | None
 
     def copy(self, values: Values) -> bytes:
         """Returns the commands that write a copy."""
@@ -98,8 +110,9 @@ class Original:
         return commands if self.past is None else commands + self._packed(self.past, values)
 
     def _packed(self, past: Past, values: Values) -> bytes:
-        state, *timeline = self.state.copy(values).split(b"\n")
-        value = past.header.text + pack_body(values.export_id, state, timeline, trace=past.trace)
+        *header, state, timeline = self.text.copy(values).split(b"\n", HEADER_LINES + 1)
+        body = pack_body(values.export_id, state, timeline.split(b"\n"), trace=past.trace)
+        value = b"\n".join((*header, body))
         return _encoded((b"SET", self.keys.past(values.export_id).encode(), value, b"PX", b"%d" % KEPT_MS))
 
 
@@ -109,10 +122,13 @@ async def read_original(site: QueueSite, export_id: str, key: str) -> Original:
     past = None if packed is None else unpack(export_id, packed)
     commands = [command async for command in _commands(site, export_id, key)]
     status = await site.queue.status(export_id)
-    values = Values(export_id, key, epoch_ms(status.created_at))
-    state = b"" if past is None else b"\n".join((past.state, *past.timeline))
+    number = int((await site.record(export_id))["number"])
+    values = Values(export_id, key, epoch_ms(status.created_at), number)
+    text = b"" if past is None else past.header.text + b"\n".join((past.state, *past.timeline))
     written = _template(site.keys, values, b"".join(map(_encoded, commands)))
-    return Original(values, site.keys, written, past, _template(site.keys, values, state))
+    facets = facets_of_status(status) | {"phase": status.phase.value}
+    ended_ms = None if status.finished_at is None else epoch_ms(status.finished_at)
+    return Original(values, site.keys, written, past, _template(site.keys, values, text), facets, ended_ms)
 
 
 def _template(keys: Keys, values: Values, blob: bytes) -> Template:
@@ -131,6 +147,7 @@ def _tokens(keys: Keys, values: Values, blob: bytes) -> dict[bytes, Callable[[Va
     tokens: dict[bytes, Callable[[Values], bytes]] = {
         values.export_id.encode(): lambda copy: copy.export_id.encode(),
         values.key.encode(): lambda copy: copy.key.encode(),
+        str(values.number).encode(): lambda copy: str(copy.number).encode(),
         keys.dedupe(values.key).encode(): lambda copy: keys.dedupe(copy.key).encode(),
     }
     for text in {match[0] for match in _ISO.finditer(blob)}:
@@ -156,14 +173,14 @@ def _encoded(command: Command) -> bytes:
 
 
 async def _commands(site: QueueSite, export_id: str, key: str) -> AsyncIterator[Command]:
-    """Yields the commands that write everything that belongs to an export, and the values that indexes have."""
+    """Yields the commands that write everything that belongs to an export, without the rows of the indexes."""
     own, packed = {site.keys.dedupe(key).encode()}, site.keys.past(export_id).encode()
     for name in sorted([name async for name in site.redis.scan_iter(f"*{site.keys.prefix}*", count=1000)]):
         kind: bytes = await site.redis.type(name)
         is_own = (export_id.encode() in name or name in own) and name != packed
         if kind == b"zset":
             for member, score in await site.redis.zrange(name, 0, -1, withscores=True):
-                if export_id.encode() in member or (score == 0 and is_value_set(site.keys, name)):
+                if export_id.encode() in member:
                     yield (b"ZADD", name, b"%d" % score, member)
         elif is_own or (kind == b"string" and export_id.encode() in await site.redis.get(name)):
             yield await _own_command(site, name, kind)
@@ -182,14 +199,49 @@ async def _own_command(site: QueueSite, name: bytes, kind: bytes) -> Command:
             return (b"SET", name, await site.redis.get(name))
 
 
-def is_value_set(keys: Keys, name: bytes) -> bool:
-    """Returns whether a key is the set of the values of a facet."""
-    return re.fullmatch(re.escape(keys.prefix.encode()) + b"by-[a-z_]+", name) is not None
+_INDEX = (
+    script("indexes")
+    + """
+local args = cjson.decode(ARGV[1])
+for _, each in ipairs(args.copies) do
+  local number = add_export(args.prefix, each[1], each[2], each[3])
+  if number ~= each[4] then
+    error('the next number is ' .. full(number))
+  end
+  add_metadata(args.prefix, number, {order = each[5]})
+  if each[6] then
+    log_end(args.prefix, number, each[6], 1)
+  end
+end
+"""
+)
 
 
-def random_values(draw: Random, number: int, created_ms: int) -> Values:
-    """Returns the values of a new copy."""
-    return Values(f"{draw.getrandbits(128):032x}", f"order-{number:08d}", created_ms)
+def index_command(keys: Keys, copies: Sequence[tuple[Original, Values]]) -> bytes:
+    """Returns the command that adds copies to the indexes. They are in the order of their times and numbers."""
+    rows = [
+        [
+            values.export_id,
+            values.created_ms,
+            original.facets,
+            values.number,
+            values.key,
+            original.ended_ms and original.ended_ms + values.created_ms - original.values.created_ms,
+        ]
+        for original, values in copies
+    ]
+    arguments = json.dumps({"prefix": keys.prefix, "copies": [row if row[-1] else row[:-1] for row in rows]})
+    return _encoded((b"EVAL", _INDEX.encode(), b"0", arguments.encode()))
+
+
+async def first_number(site: QueueSite) -> int:
+    """Returns the number of the next export."""
+    return int(await site.redis.hget(site.keys.numbers, "next"))
+
+
+def random_values(draw: Random, number: int, key: int, created_ms: int) -> Values:
+    """Returns the values of a new copy with a number, and a number of its key."""
+    return Values(f"{draw.getrandbits(128):032x}", f"order-{key:08d}", created_ms, number)
 
 
 def write(host: str, port: int, commands: Iterable[bytes]) -> None:

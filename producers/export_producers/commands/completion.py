@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from export_worker.contract.redis_keys import Keys
+from export_worker.contract.redis_keys import CHUNK_ROWS, ID_BYTES, ID_ROW_BYTES, Keys
 from export_worker.contract.settings_file import settings_path, settings_text
 from export_worker.errors import ErrorCode
 
@@ -66,7 +66,14 @@ def codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
 
 def export_ids(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the ids of the newest exports."""
-    return matching([name.decode() for name in _ask("zrevrange", "created", 0, RECENT_MAX - 1)], incomplete)
+    following = int((_ask("hmget", lambda keys: keys.numbers, ["next"]) or [None])[0] or 0)
+    chunk, end = divmod(following - 1, CHUNK_ROWS)
+    if following == 0:
+        return []
+    first = max(0, end + 1 - RECENT_MAX) * ID_ROW_BYTES
+    rows = _ask("getrange", lambda keys: keys.ids(chunk), first, (end + 1) * ID_ROW_BYTES - 1)
+    ids = [rows[start : start + ID_BYTES].hex() for start in range(0, len(rows), ID_ROW_BYTES)]
+    return matching(ids[::-1], incomplete)
 
 
 def platform_of(connection: str) -> str:
@@ -86,10 +93,10 @@ def _configured(section: str) -> list[str]:
 
 
 def _announced() -> list[str]:
-    return sorted(name.decode() for name in _ask("hkeys", "connections"))
+    return sorted(name.decode() for name in _ask("hkeys", lambda keys: keys.connections))
 
 
-def _ask(command: str, key: str, *arguments: Any) -> list[bytes]:
+def _ask(command: str, key: Callable[[Keys], str], *arguments: Any) -> Any:
     """Returns the answer of Redis to one command about a key of the namespace; nothing if Redis does not answer."""
     settings = _settings()
     url = os.environ.get("EXPORT_REDIS_URL") or settings.get("redis_url") or "redis://127.0.0.1:6379/0"
@@ -99,9 +106,8 @@ def _ask(command: str, key: str, *arguments: Any) -> list[bytes]:
     try:
         options: dict[str, Any] = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S}
         with redis.Redis.from_url(url, lib_name=None, lib_version=None, **options) as client:
-            full_key = getattr(Keys(namespace), key)
-            answer: list[bytes] = _at_the_owner(client, lambda: getattr(client, command)(full_key, *arguments))
-            return answer
+            full_key = key(Keys(namespace))
+            return _at_the_owner(client, lambda: getattr(client, command)(full_key, *arguments))
     except (redis.RedisError, OSError, ValueError, TypeError, AttributeError):
         return []
 

@@ -1,7 +1,7 @@
 """Reads from Redis how far the events of one export are delivered."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import ConfigDict
@@ -9,8 +9,9 @@ from pydantic import ConfigDict
 from export_producers.readable import count_of, json_object, moment_of
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp
+from export_worker.contract.past_documents import stored_event
 from export_worker.errors import ExportNotFoundError
-from export_worker.redis.records import fields_of_past
+from export_worker.redis.records import fields_of_past, is_event
 
 EVENTS_MAX = 100
 """Events of one export that are searched for. An export that is retried more often has its first ones listed."""
@@ -61,8 +62,8 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
         pipe.get(keys.past(export_id))
         pipe.hgetall(keys.sinks)
         for event_id in event_ids:
-            pipe.zscore(keys.events, event_id)
-        (request,), past, announced, *times = await pipe.execute()
+            pipe.get(keys.event(event_id))
+        (request,), past, announced, *stored = await pipe.execute()
     if past is not None:
         request = fields_of_past(export_id, past, ["request"]).get("request")
     if request is None:
@@ -70,14 +71,29 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     types = {name.decode(): kind.decode() for name, kind in announced.items()}
     notify = (json_object(request) or {}).get("notify")
     sinks = sorted(types if notify is None else notify)
-    events = [(event_id, at) for event_id, at in zip(event_ids, times, strict=True) if at is not None]
-    pairs = [(event_id, sink) for event_id, _ in reversed(events) for sink in sinks]
+    known = {
+        event_id: at
+        for event_id, event in zip(event_ids, stored, strict=True)
+        if (at := time_of_event(_stored(past, event, event_id), event_id, keys.namespace)) is not None
+    }
+    pairs = [(event_id, sink) for event_id in reversed(known) for sink in sinks]
     states = await states_of(storage, pairs)
-    known = {event_id: datetime.fromtimestamp(at / 1000, UTC) for event_id, at in events}
     return [
         Delivery(event_id=event_id, event_at=known[event_id], sink=sink, type=types.get(sink, "unknown"), **state)
         for (event_id, sink), state in zip(pairs, states, strict=True)
     ]
+
+
+def _stored(past: bytes | None, event: bytes | None, event_id: str) -> bytes | None:
+    return past if past is not None and is_event(past, event_id) else event
+
+
+def time_of_event(stored: bytes | None, event_id: str, namespace: str) -> datetime | None:
+    """Returns the time of an event of an export; None if it is not kept, or cannot be read. Pure."""
+    try:
+        return None if stored is None else stored_event(stored, event_id, namespace).time
+    except ValueError:
+        return None
 
 
 async def states_of(storage: Storage, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

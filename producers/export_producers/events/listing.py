@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Literal, Self
 
-from export_producers.events.deliveries import Delivery, states_of
+from export_producers.events.deliveries import Delivery, states_of, time_of_event
 from export_producers.events.given_up import index_given_up
 from export_producers.storage import Storage
 from export_worker.contract.event import TEST_PREFIX
 from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.redis.records import read_events as read_stored_events
 from export_worker.redis.records import read_fields
 
 State = Literal["pending", "given_up", "delivered"]
@@ -216,19 +217,18 @@ async def _described(storage: Storage, types: Mapping[str, str], chosen: Sequenc
     if not chosen:
         return []
     states = await states_of(storage, [(each.event_id, each.sink) for each in chosen])
-    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
-        for each in chosen:
-            pipe.zscore(storage.keys.events, each.event_id)
-        times = await pipe.execute()
+    async with storage.calls():
+        events = await read_stored_events(storage.client, storage.keys, [each.event_id for each in chosen])
+    namespace = storage.keys.namespace
     return [
         Delivery(
             event_id=each.event_id,
-            event_at=moment(at_ms or time_of_test_ms(each.event_id)),
+            event_at=time_of_event(event, each.event_id, namespace) or moment(time_of_test_ms(each.event_id)),
             sink=each.sink,
             type=types[each.sink],
             **state,
         )
-        for each, at_ms, state in zip(chosen, times, states, strict=True)
+        for each, event, state in zip(chosen, events, states, strict=True)
     ]
 
 

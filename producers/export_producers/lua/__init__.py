@@ -5,9 +5,9 @@
 
 from importlib.resources import files
 
-from export_worker.redis.scripts import INDEXES
+from export_worker.redis.scripts import INDEXES, ROWS
 
 
 def script(name: str) -> str:
     """Returns the source of one script, e.g. `enqueue`. It can use the indexes as the scripts of the worker do."""
-    return INDEXES + (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+    return INDEXES + (ROWS if name == "list" else "") + (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 -- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` of the
 -- worker is loaded before this file.
 --
--- KEYS: export, open, created, index of the phase queued, queue, arq job, connections, identity (dedupe of an
---       idempotency key, or message; only with one of them), dedupe that version 0.1 gave the message (only with one)
+-- KEYS: export, open, queue, arq job, connections, identity (dedupe of an idempotency key, or message; only with one of
+--       them), dedupe that version 0.1 gave the message (only with one)
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
@@ -20,7 +20,7 @@
 --   conflict             the identity was used with another request, whose export is export_id
 --   wrong_connection     no worker has announced the connection, or its platform is another one (platform)
 local args = cjson.decode(ARGV[1])
-local export, open, created, phase_index, queue, job, connections, identity, earlier = unpack(KEYS)
+local export, open, queue, job, connections, identity, earlier = unpack(KEYS)
 
 local function answer(verdict, export_id, phase)
   return cjson.encode({verdict = verdict, export_id = export_id, phase = phase})
@@ -36,7 +36,9 @@ local clock_skew_ms = 5000
 
 -- Returns whether an export was accepted before the message was published, so that it is the export of another one.
 local function is_older_than_message(export_id)
-  local accepted_ms = tonumber(redis.call('ZSCORE', created, export_id) or '0')
+  local number = number_of(args.prefix, export_id)
+  local accepted_ms = number and created_of(args.prefix, number)
+    or tonumber(redis.call('ZSCORE', args.prefix .. 'created', export_id) or '0')
   return args.published_ms ~= nil and accepted_ms + clock_skew_ms < args.published_ms
 end
 
@@ -66,8 +68,13 @@ if identity then
     earlier and 'message' or 'request')
   redis.call('PERSIST', identity)
 end
+local number = add_export(args.prefix, args.export_id, args.now_ms, {
+  connection = args.connection, kind = args.kind, requested_by = args.requested_by, phase = 'queued',
+})
+add_metadata(args.prefix, number, args.metadata)
 redis.call('HSET', export, 'request', args.request, 'status', args.status, 'connection', args.connection,
-  'kind', args.kind, 'requested_by', args.requested_by, 'phase', 'queued', 'version', 0, 'step', 0)
+  'kind', args.kind, 'requested_by', args.requested_by, 'phase', 'queued', 'version', 0, 'step', 0,
+  'number', full(number))
 if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
@@ -75,25 +82,8 @@ end
 if args.trace then
   redis.call('HSET', export, 'trace', args.trace)
 end
-for _, index in ipairs({open, created, phase_index}) do
-  redis.call('ZADD', index, args.now_ms, args.export_id)
-end
-add_to_index(args.prefix, 'connection', args.connection, args.now_ms, args.export_id)
-add_to_index(args.prefix, 'kind', args.kind, args.now_ms, args.export_id)
-add_to_index(args.prefix, 'requested_by', args.requested_by, args.now_ms, args.export_id)
-add_to_index(args.prefix, 'place', place_of(args.connection, 'queued'), args.now_ms, args.export_id)
+redis.call('ZADD', open, args.now_ms, args.export_id)
 add_change(args.prefix, args.export_id, args.connection, args.kind, 'queued', nil)
--- Exports are found by the metadata that the setting `gateway.search_metadata` names.
-local digests = {}
-for _, name in ipairs(args.metadata and redis.call('ZRANGE', args.prefix .. 'search-metadata', 0, -1) or {}) do
-  if args.metadata[name] then
-    digests[#digests + 1] = redis.sha1hex(name .. '=' .. args.metadata[name])
-    redis.call('ZADD', args.prefix .. 'metadata:' .. digests[#digests], args.now_ms, args.export_id)
-  end
-end
-if #digests > 0 then
-  redis.call('HSET', args.prefix .. 'metadata-of', args.export_id, table.concat(digests, ' '))
-end
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
 redis.call('PUBLISH', args.wake, '')

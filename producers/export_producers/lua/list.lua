@@ -1,24 +1,26 @@
--- Returns one page of the exports that match a filter, newest first. It writes nothing. `indexes.lua` of the worker is
--- loaded before this file.
+-- Returns one page of the exports that match a filter, newest first. It writes nothing. `indexes.lua` and `rows.lua` of the
+-- worker are loaded before this file.
 --
--- The script reads the smallest index of the filter, and looks each export up in the other ones. The indexes of a facet
--- are used only if they are complete (see `repair_indexes.lua`). Otherwise the answer also has exports that do not match,
--- and the caller, who reads the status of each export anyway, leaves them out.
+-- The script searches the rows for the rarest value of the filter, and compares the other ones in the rows found. Exports
+-- of an earlier version that have no numbers yet come last. For them, and for values that have no code, the answer also
+-- has exports that do not match, and the caller, who reads the status of each export anyway, leaves them out.
 --
--- KEYS: created, index of the phase failed, index of the filter's phase (only if it has a phase)
+-- KEYS: created (of exports without numbers)
 -- ARGV[1]: JSON object
 --   prefix               the namespace with its colon
---   facets               facet -> value
+--   facets               facet -> value: connection, kind, requested_by, error
+--   phase                the phase of the exports (missing: any)
 --   connections          the export is of one of these connections (missing: of any)
---   first, last          the highest and lowest time (ms) of creation, as ZREVRANGEBYSCORE has them
---   after_ms, after_id   the position of the last export of the page before (missing: this is the first page)
---   limit, examine_max   how many exports to return, and how many entries of the index to read
+--   since_ms, until_ms   accepted at this time or later, and before this time (missing: any time)
+--   after_number, after_ms, after_id
+--                        the position of the last export of the page before (missing: this is the first page)
+--   limit, examine_max   how many exports to return, and how many rows to compare
 --   unsure_limit         as `limit`, if the answer may have exports that do not match, or a text is sought
 --   sought_texts         the record of the export has one of these texts (missing: no search). The search also stops when
 --                        it has read too many bytes: each `large_bytes` of a record count as an entry of the index
---   sought_name, sought_index
---                        the name of the metadata that is sought, and the index of the exports with its value. If the
---                        index has all these exports, no record is read (missing: other texts are sought)
+--   sought_name          the name of the metadata that is sought. If it is indexed for all exports, no record is read
+--                        (missing: other texts are sought)
+--   sought_metadata      NAME=VALUE of it
 --   sought_id            or the id of the export begins with this text (missing: with none). An export with this id is
 --                        the only result, if it exists
 --   sought_key           the key of the idempotency key that is sought; its export is the only result, if it exists
@@ -29,72 +31,97 @@
 --   fields               the fields of the record of each export that the answer has as well (missing: none). The page
 --                        ends early when they have too many bytes, as a search does
 -- Answer: a list. First a JSON object, then the fields of each export that was found
---   found                list of {id, ms (strings)}; missing when nothing was found
---   next                 the position {id, ms} from which the next page continues; missing when there is no next page
+--   found                list of {id, ms, number (strings)}; missing when nothing was found
+--   next                 the position {id, ms, number} from which the next page continues; missing when there is none
 --   unsure               true when there may be exports that do not match, else missing
 --   total                how many exports match; missing when that is unknown
 local args = cjson.decode(ARGV[1])
-local created, failed, phase_index = unpack(KEYS)
-local all_of = {connection = created, kind = created, requested_by = created, error = failed}
+local created = KEYS[1]
+local kept = redis.call('HMGET', args.prefix .. 'numbers', 'next', 'lowest')
+local numbers_end = tonumber(kept[1] or '') or first_number
+local numbers_start = tonumber(kept[2] or '') or numbers_end
+local has_old = redis.call('EXISTS', created) == 1
 
-local unsure = nil
-local indexes = {phase_index}
-for facet, value in pairs(args.facets) do
-  if is_complete(args.prefix, facet, all_of[facet]) then
-    indexes[#indexes + 1] = args.prefix .. 'by-' .. facet .. ':' .. value
-  else
-    unsure = true
-    indexes[#indexes + 1] = all_of[facet]
-  end
-end
--- The indexes of the connections, of which an export must be in one; nil if it may be of any connection.
-local of_connections = nil
-if args.connections and is_complete(args.prefix, 'connection', created) then
-  of_connections = {}
-  for _, connection in ipairs(args.connections) do
-    of_connections[#of_connections + 1] = args.prefix .. 'by-connection:' .. connection
-  end
-  if #of_connections == 1 then
-    indexes[#indexes + 1] = of_connections[1]
-    of_connections = nil
-  end
-elseif args.connections then
-  unsure = true
-end
--- Whether the index of the metadata that is sought has every export with it: none is older than the index.
-local function has_metadata_index()
-  local complete_from = args.sought_name and redis.call('ZSCORE', args.prefix .. 'search-metadata', args.sought_name)
-  local oldest_ms = redis.call('ZRANGE', created, 0, 0, 'WITHSCORES')[2]
-  return complete_from and (not oldest_ms or tonumber(oldest_ms) >= tonumber(complete_from))
-end
+-- Slot of the marks -> set of codes (bytes), of which an export must have one.
+local wanted = {}
+local unsure, is_impossible = nil, false
 
-local texts = args.sought_texts
-if texts and has_metadata_index() then
-  indexes[#indexes + 1] = args.sought_index
-  texts = nil
-end
-if #indexes == 0 then
-  indexes = {created}
-end
-
--- Moves the smallest index to the front, and returns its size.
-local function put_smallest_first()
-  local smallest_size
-  for position, index in ipairs(indexes) do
-    local size = redis.call('ZCOUNT', index, args.last, args.first)
-    if not smallest_size or size < smallest_size then
-      smallest_size = size
-      indexes[1], indexes[position] = index, indexes[1]
+local function want(facet, values)
+  local codes = {}
+  for _, value in ipairs(values) do
+    local code = facet == 'phase' and phase_codes[value] or known_code(args.prefix, facet, value)
+    if not code and total_of_code(args.prefix, other_code) > 0 then
+      code, unsure = other_code, true
+    end
+    if code then
+      codes[bytes_of(code)] = true
     end
   end
-  return smallest_size
+  local earlier = wanted[facet_slots[facet]]
+  if earlier then
+    for code in pairs(codes) do
+      codes[code] = earlier[code]
+    end
+  end
+  wanted[facet_slots[facet]] = codes
+  is_impossible = is_impossible or not next(codes)
+end
+
+if args.connections then
+  want('connection', args.connections)
+end
+for facet, value in pairs(args.facets) do
+  want(facet, {value})
+end
+if args.phase then
+  want('phase', {args.phase})
+end
+
+local highest = args.until_ms and first_since(args.prefix, args.until_ms, numbers_end) - 1 or numbers_end - 1
+local lowest = args.since_ms and first_since(args.prefix, args.since_ms, numbers_end) or numbers_start
+
+-- Whether the digests of the metadata that is sought are of all exports: none is older than the setting.
+local function has_digests()
+  local complete_from = args.sought_name and redis.call('ZSCORE', args.prefix .. 'search-metadata', args.sought_name)
+  if not complete_from or has_old then
+    return false
+  end
+  local chunk = tonumber(redis.call('ZRANGE', args.prefix .. 'chunks', 0, 0)[1] or '')
+  local marks = chunk and redis.call('GET', args.prefix .. 'marks:' .. full(chunk))
+  local first = marks and string.find(marks, '[\128-\255]')
+  local oldest_ms = first and row_created_ms(args.prefix, chunk, math.floor((first - 1) / mark_bytes))
+  return not oldest_ms or oldest_ms >= tonumber(complete_from)
+end
+
+local texts, digest = args.sought_texts, nil
+if texts and has_digests() then
+  texts, digest = nil, digest_of(args.sought_metadata)
+end
+
+-- Returns the slot of the rarest codes, or nil without any, and how many exports have them.
+local function rarest()
+  local lead, smallest
+  for slot, codes in pairs(wanted) do
+    local size = 0
+    for bytes in pairs(codes) do
+      size = size + total_of_code(args.prefix, code_at(bytes, 1))
+    end
+    if not smallest or size < smallest then
+      lead, smallest = slot, size
+    end
+  end
+  return lead, smallest
 end
 
 -- Whether the caller may see an export. Otherwise the search continues as if there were none: its answer would show that
 -- there is one, and would hide an export of the caller with this text.
-local function is_visible(id)
+local function is_visible(id, number)
   if not args.connections then
     return true
+  end
+  local marks = number and marks_of(args.prefix, number)
+  if marks then
+    return has_all({[facet_slots.connection] = wanted[facet_slots.connection]}, marks, 0)
   end
   local connection = redis.call('HGET', args.prefix .. 'export:' .. id, 'connection')
     or (read_past(args.prefix, id) or {}).connection
@@ -110,9 +137,10 @@ end
 local function named_export()
   local of_key = redis.call('HGET', args.sought_key, 'export_id')
   for _, id in ipairs({args.sought_id or of_key, of_key}) do
-    local ms = id and redis.call('ZSCORE', created, id)
-    if ms and is_visible(id) then
-      return {id, ms}
+    local number = id and number_of(args.prefix, id)
+    local ms = number and created_of(args.prefix, number) or id and tonumber(redis.call('ZSCORE', created, id) or '')
+    if ms and is_visible(id, number) then
+      return {id, full(ms), full(number or 0)}
     end
   end
   return nil
@@ -145,40 +173,102 @@ if named then
   return answer_with({found = {named}})
 end
 
-local size = put_smallest_first()
+-- Returns the codes (bytes) whose counters are the numbers of exports that match; nil if there are none.
+local function counted_codes()
+  local slots = 0
+  for _ in pairs(wanted) do
+    slots = slots + 1
+  end
+  local connections, phase = wanted[facet_slots.connection], args.phase and phase_codes[args.phase]
+  if slots == 2 and connections and phase then
+    local places = {}
+    for bytes in pairs(connections) do
+      places[bytes_of(code_at(bytes, 1) + phase)] = true
+    end
+    return places
+  end
+  return slots == 0 and {[no_code] = true} or slots == 1 and select(2, next(wanted)) or nil
+end
+
+-- Returns how many exports with some numbers match.
+local function count_rows(first, last)
+  local size, chunk = 0, math.floor(first / chunk_rows)
+  if not next(wanted) and tally_of(args.prefix, chunk) == chunk_rows then
+    return last - first + 1
+  end
+  local base = chunk * chunk_rows
+  local marks = redis.call('GETRANGE', args.prefix .. 'marks:' .. full(chunk), (first - base) * mark_bytes,
+    (last - base + 1) * mark_bytes - 1)
+  return #matching_rows(marks, wanted, (rarest()))
+end
+
+local function count_in_time(codes)
+  local size = 0
+  for _, chunk in ipairs(chunks_below(args.prefix, math.floor(highest / chunk_rows))) do
+    local first, last = chunk * chunk_rows, math.min((chunk + 1) * chunk_rows, numbers_end) - 1
+    if last < lowest then
+      break
+    elseif first >= lowest and last <= highest then
+      size = size + tally_of(args.prefix, chunk, codes)
+    else
+      size = size + count_rows(math.max(first, lowest), math.min(last, highest))
+    end
+  end
+  return size
+end
+
+-- chunk -> the positions of the digest that is sought, the last one first
+local known_positions = {}
+
+local function digest_positions(chunk)
+  if not known_positions[chunk] then
+    local digests = redis.call('GET', args.prefix .. 'digests:' .. args.sought_name .. ':' .. full(chunk))
+    known_positions[chunk] = positions_of(digests or '', digest, digest_bytes, 1)
+  end
+  return known_positions[chunk]
+end
+
+local function count_digests()
+  local size = 0
+  for _, chunk in ipairs(chunks_below(args.prefix, math.floor(highest / chunk_rows))) do
+    size = size + #digest_positions(chunk)
+  end
+  return size
+end
 
 -- Returns how many exports match, or nil if counting them would take too long.
 local function total_of()
-  if #indexes > 1 or unsure or texts or args.state or (of_connections and indexes[1] ~= created) then
+  local is_any_time = not args.since_ms and not args.until_ms
+  if unsure or texts or args.state or has_old or (digest and (next(wanted) or not is_any_time)) then
     return nil
   end
-  local total = of_connections and 0 or size
-  for _, index in ipairs(of_connections or {}) do
-    total = total + redis.call('ZCOUNT', index, args.last, args.first)
+  if digest then
+    return count_digests()
   end
-  return total
+  local codes = counted_codes()
+  if is_impossible then
+    return 0
+  elseif not codes then
+    return nil
+  elseif not is_any_time then
+    return count_in_time(codes)
+  end
+  local size = 0
+  for bytes in pairs(codes) do
+    size = size + total_of_code(args.prefix, code_at(bytes, 1))
+  end
+  return size
 end
 
 local total = total_of()
-local limit = (unsure or texts) and args.unsure_limit or args.limit
+local limit = (unsure or has_old or texts) and args.unsure_limit or args.limit
+-- A cursor of an earlier version, or of an export that had no number, says only when the export was accepted.
+local after_number = tonumber(args.after_number or 0)
+local is_after_time = args.after_ms and after_number == 0
 
-local function is_in_all(id)
-  for position = 2, #indexes do
-    if not redis.call('ZSCORE', indexes[position], id) then
-      return false
-    end
-  end
-  for _, index in ipairs(of_connections or {}) do
-    if redis.call('ZSCORE', index, id) then
-      return true
-    end
-  end
-  return not of_connections
-end
-
--- Exports of one millisecond are sorted by id.
+-- Exports of one millisecond are sorted by id if they have no numbers.
 local function is_after(id, ms)
-  return not args.after_ms or tonumber(ms) < args.after_ms or id < args.after_id
+  return not is_after_time or ms < args.after_ms or (ms == args.after_ms and id < args.after_id)
 end
 
 local found, examined = {}, 0
@@ -220,34 +310,86 @@ local function is_in_state(id)
   return since_ms and tonumber(since_ms) < slow_since
 end
 
--- Reads a piece of the index. Returns the position from which the next page continues, or nil.
-local function read_piece(piece)
-  for position = 1, #piece, 2 do
-    local entry = {piece[position], piece[position + 1]}
-    if is_after(entry[1], entry[2]) then
-      examined = examined + 1
-      if is_in_all(entry[1]) and is_in_state(entry[1]) and may_be_sought(entry[1]) then
-        if #found == limit then
-          return found[limit]
-        end
-        found[#found + 1] = entry
-        if args.fields then
-          examined = examined + math.floor(add_fields(entry[1]) / args.large_bytes)
-        end
-      end
-      if examined >= args.examine_max then
-        return entry
+-- Examines an export. Returns the position from which the next page continues if this one is full, else nil.
+local function visit(id, ms, number)
+  if not is_after(id, ms) then
+    return nil
+  end
+  examined = examined + 1
+  local entry = {id, full(ms), full(number)}
+  if is_in_state(id) and may_be_sought(id) then
+    if #found == limit then
+      return found[limit]
+    end
+    found[#found + 1] = entry
+    if args.fields then
+      examined = examined + math.floor(add_fields(id) / args.large_bytes)
+    end
+  end
+  return examined >= args.examine_max and entry or nil
+end
+
+local function visit_row(number)
+  local id, ms = row_of(args.prefix, number)
+  return id and visit(id, ms, number) or nil
+end
+
+local function visit_block(number, others)
+  examined = examined + others
+  local id, ms = row_of(args.prefix, number)
+  return examined >= args.examine_max and number > lowest and id and {id, full(ms), full(number)} or nil
+end
+
+local function visit_digests(top)
+  for _, chunk in ipairs(chunks_below(args.prefix, math.floor(top / chunk_rows))) do
+    for _, position in ipairs(digest_positions(chunk)) do
+      local number = chunk * chunk_rows + position / digest_bytes
+      local marks = number <= top and number >= lowest and marks_of(args.prefix, number)
+      local following = marks and has_all(wanted, marks, 0) and visit_row(number)
+      if following then
+        return following
       end
     end
   end
   return nil
 end
 
-local step = (#indexes > 1 or of_connections or texts or args.state) and 500 or limit + 1
-local highest, offset, next_position = args.after_ms or args.first, 0, nil
-repeat
-  local piece = redis.call('ZREVRANGEBYSCORE', indexes[1], highest, args.last, 'WITHSCORES', 'LIMIT', offset, step)
-  offset = offset + #piece / 2
-  next_position = read_piece(piece)
-until next_position or #piece == 0
-return answer_with({found = #found > 0 and found or nil, next = next_position, unsure = unsure, total = total})
+local function visit_old()
+  local top = args.until_ms and '(' .. full(args.until_ms) or '+inf'
+  if is_after_time and (not args.until_ms or args.after_ms < args.until_ms) then
+    top = full(args.after_ms)
+  end
+  local offset, piece = 0, nil
+  repeat
+    piece = redis.call('ZREVRANGEBYSCORE', created, top, full(args.since_ms or 0), 'WITHSCORES', 'LIMIT', offset, 500)
+    offset = offset + #piece / 2
+    for position = 1, #piece, 2 do
+      local following = visit(piece[position], tonumber(piece[position + 1]), 0)
+      if following then
+        return following
+      end
+    end
+  until #piece == 0
+  return nil
+end
+
+local top = highest
+if after_number > 0 then
+  top = math.min(top, after_number - 1)
+elseif is_after_time then
+  top = math.min(top, first_since(args.prefix, args.after_ms + 1, numbers_end) - 1)
+end
+local following = nil
+if digest then
+  following = visit_digests(top)
+else
+  local lead, size = rarest()
+  if size ~= 0 then
+    following = visit_rows(args.prefix, top, lowest, wanted, lead, visit_row, visit_block)
+  end
+end
+if not following and has_old then
+  unsure = true
+  following = visit_old()
+end
+return answer_with({found = #found > 0 and found or nil, next = following, unsure = unsure, total = total})

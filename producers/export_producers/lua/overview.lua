@@ -10,7 +10,7 @@
 --                        how many workers, events of a sink, and names of connections, kinds, sinks or triggers are read
 -- Answer: JSON object
 --   phases               phase -> exports
---   complete             whether every export is in the index of its place
+--   complete             whether every export is in the indexes: the sweep has migrated those of an earlier version
 --   connections          name -> object of `connection_of`
 --   queue                role -> {due, oldest_ms, aside}
 --   workers              list of their records (JSON texts); missing when none runs
@@ -21,8 +21,7 @@
 local args = cjson.decode(ARGV[1])
 local connections, limits, pauses, sinks, triggers, workers = unpack(KEYS)
 local prefix = args.prefix
-local phases = {'queued', 'running', 'transferring', 'succeeded', 'failed', 'cancelled'}
-local open_phases = 3
+local has_old = redis.call('EXISTS', prefix .. 'created') == 1
 
 -- Returns the first names and values of a hash as pairs, sorted by name.
 local function pairs_of(hash)
@@ -44,14 +43,22 @@ local function earlier(one, other)
   return one and other and math.min(one, other) or one or other
 end
 
-local function counts_of(connection)
-  local counts, oldest_ms = {}, nil
-  for position, phase in ipairs(phases) do
-    local index = prefix .. 'by-place:' .. place_of(connection, phase)
-    counts[phase] = redis.call('ZCARD', index)
-    if position <= open_phases then
-      oldest_ms = earlier(oldest_ms, first_score(index, '-inf', '+inf'))
-    end
+local tally = redis.call('GETRANGE', prefix .. 'tally', 0, codes_max * 4 - 1)
+
+-- Returns how many exports an earlier version has put into a sorted set, and the sweep has not given a number yet.
+local function old_size(set)
+  return has_old and redis.call('ZCARD', prefix .. set) or 0
+end
+
+local function counts_of(name)
+  local code, counts = known_code(prefix, 'connection', name), {}
+  for phase, phase_code in pairs(phase_codes) do
+    counts[phase] = (code and total_in(tally, code + phase_code) or 0) + old_size('by-place:' .. name .. ':' .. phase)
+  end
+  local oldest = code and redis.call('ZRANGE', prefix .. 'open-of:' .. code, 0, 0)[1]
+  local oldest_ms = oldest and created_of(prefix, tonumber(oldest)) or nil
+  for _, phase in ipairs(has_old and {'queued', 'running', 'transferring'} or {}) do
+    oldest_ms = earlier(oldest_ms, first_score(prefix .. 'by-place:' .. name .. ':' .. phase, '-inf', '+inf'))
   end
   return counts, oldest_ms
 end
@@ -62,7 +69,14 @@ local function breaker_of(connection, kind, counter)
   return (found[1] or found[2]) and {failures = found[1] or '0', ['until'] = found[2] or nil} or nil
 end
 
-local kinds = redis.call('ZRANGE', prefix .. 'by-kind', 0, args.names_max - 1)
+-- Returns the first values of a facet that exports have.
+local function names_of(facet)
+  local names = redis.call('HKEYS', prefix .. 'codes:' .. facet)
+  table.sort(names)
+  return {unpack(names, 1, args.names_max)}
+end
+
+local kinds = names_of('kind')
 
 local function durations_of(connection)
   local durations = {}
@@ -112,7 +126,7 @@ local function all_connections()
   for _, announced in ipairs(pairs_of(connections)) do
     found[announced[1]] = connection_of(announced[1], announced[2])
   end
-  for _, name in ipairs(redis.call('ZRANGE', prefix .. 'by-connection', 0, args.names_max - 1)) do
+  for _, name in ipairs(names_of('connection')) do
     found[name] = found[name] or connection_of(name, nil)
   end
   return found
@@ -211,13 +225,13 @@ local function all_triggers()
 end
 
 local counts = {}
-for _, phase in ipairs(phases) do
-  counts[phase] = redis.call('ZCARD', prefix .. 'phase:' .. phase)
+for phase, code in pairs(phase_codes) do
+  counts[phase] = total_in(tally, code) + old_size('phase:' .. phase)
 end
 local found = all_connections()
 return cjson.encode({
   phases = counts,
-  complete = is_complete(prefix, 'place', nil),
+  complete = not has_old,
   connections = found,
   queue = {control = queue_of('control', found), transfer = queue_of('transfer', found)},
   workers = running_workers(),

@@ -1,15 +1,13 @@
 -- Restarts an ended export. A worker then decides from where, according to what the record still has. `indexes.lua` of
 -- the worker is loaded before this file.
 --
--- KEYS: export, timeline, open, ended, index of the old phase, index of the new phase, control queue, dedupe, arq job
+-- KEYS: export, timeline, open, control queue, dedupe, arq job
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
 --   step                 that the caller has read (string)
 --   status, phase        the new status (JSON text), and its phase
 --   connection, kind, old_phase
---   error                the code with which the export has failed (missing: it has not)
 --   start                submit, poll or transfer
---   created_ms           when the export was accepted
 --   job_id, payload, payload_ttl_ms
 --   message_ttl_ms       how long the identity of a message is kept while its export is open
 --   event_id, until_ms   of the end before the retry, and when it expires (missing: the record is not packed)
@@ -17,7 +15,7 @@
 -- ARGV[2]: the header of the packed record that the caller has read. Then names and values, and entries of the timeline
 -- Answer: restarted, or changed when the export has changed since the caller has read it; then nothing was changed.
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, ended, old_index, new_index, queue, dedupe, job = unpack(KEYS)
+local export, timeline, open, queue, dedupe, job = unpack(KEYS)
 
 -- Writes the hash and the timeline of a packed record, whose last end is kept for its event. Returns whether it is still
 -- the record that the caller has read.
@@ -42,12 +40,17 @@ local function is_unchanged()
   if args.event_id then
     return unpack_record()
   end
-  return redis.call('HGET', export, 'step') == args.step and redis.call('ZSCORE', ended, args.export_id)
+  local record = redis.call('HMGET', export, 'step', 'phase')
+  return record[1] == args.step and record[2] == args.old_phase
 end
 
 if not is_unchanged() then
   return 'changed'
 end
+local record = redis.call('HMGET', export, 'connection', 'kind', 'requested_by')
+record[4] = args.old_phase
+local number = number_of_old(args.prefix, args.export_id, record)
+redis.call('ZREM', args.prefix .. 'ended', args.export_id)
 redis.call('HSET', export, 'status', args.status, 'phase', args.phase, 'retry', args.start)
 local message = redis.call('HGET', export, 'message') or nil
 -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
@@ -57,14 +60,7 @@ end
 if message then
   redis.call('PEXPIRE', message, args.message_ttl_ms)
 end
-redis.call('ZREM', ended, args.export_id)
-redis.call('ZREM', old_index, args.export_id)
-redis.call('ZADD', new_index, args.created_ms, args.export_id)
-remove_from_index(args.prefix, 'place', place_of(args.connection, args.old_phase), {args.export_id})
-add_to_index(args.prefix, 'place', place_of(args.connection, args.phase), args.created_ms, args.export_id)
-if args.error then
-  remove_from_index(args.prefix, 'error', args.error, {args.export_id})
-end
+move_export(args.prefix, number, args.phase, nil)
 add_change(args.prefix, args.export_id, args.connection, args.kind, args.phase, args.old_phase)
 redis.call('ZADD', open, args.now_ms, args.export_id)
 redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)

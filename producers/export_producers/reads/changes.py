@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from export_producers.lua import script
 from export_producers.storage import Storage
 from export_worker.contract.status import Phase
-from export_worker.redis.scripts import Script
+from export_worker.redis.scripts import TRANSFERS, Script
 
 BATCH_MAX = 1000
 """Changes of one read. A worker saves some hundred a second."""
@@ -79,7 +78,7 @@ class ChangeReader:
         self._storage = storage
         self._redis: Any = storage.client
         self._stream = storage.keys.changes
-        self._progress = Script(storage.client, script("progress"))
+        self._transfers = Script(storage.client, TRANSFERS)
 
     async def now(self) -> str:
         """Returns the position after which all changes from now on are, in one round trip."""
@@ -99,8 +98,8 @@ class ChangeReader:
         keys = self._storage.keys
         arguments = {"prefix": keys.prefix, "limit": TRANSFERS_MAX}
         async with self._storage.calls():
-            answer = await self._progress.document([keys.phase(Phase.TRANSFERRING)], arguments)
-        return [Transfer(*fields) for fields in answer.get("transfers", ())]
+            answer = await self._transfers.document([keys.numbers], arguments)
+        return [Transfer(*fields) for fields in answer.get("transfers", ()) if fields[-1]]
 
     async def missed(self, position: str) -> list[Change] | None:
         """Returns the changes after the last one that a client has seen, in one round trip.

@@ -46,7 +46,7 @@ class StatsReader:
     async def _names(self) -> list[str]:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hkeys(self._keys.connections)
-            pipe.zrange(self._keys.by_facet("connection"), 0, NAMES_MAX - 1)
+            pipe.hkeys(self._keys.codes("connection"))
             announced, stored = await pipe.execute()
         return sorted({name.decode(errors="replace") for name in (*announced, *stored)})[:NAMES_MAX]
 

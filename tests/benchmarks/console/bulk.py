@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from rich.table import Table
 from benchmarks.console.gateway import Gateway, gateway
 from benchmarks.console.kept import NAMESPACE
 from benchmarks.console.pages import used_cpu_s
+from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
 from export_producers.filters import ExportFilter
 from export_worker.contract.model import isoformat
-from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.redis.client import close_redis, open_redis
 
@@ -24,12 +24,17 @@ PER_SECOND = 1000
 ERROR = "platform_unavailable"
 
 
-async def since_of(redis: Any, count: int) -> str:
+async def since_of(redis_url: str, count: int) -> str:
     """Returns the time from which on so many exports have failed with the error, or all of them if they are fewer."""
-    index = Keys(NAMESPACE).by_value("error", ERROR)
-    last = min(count, await redis.zcard(index)) - 1
-    ((_, created_ms),) = await redis.zrevrange(index, last, last, withscores=True)
-    return isoformat(datetime.fromtimestamp(created_ms / 1000, UTC))
+    found, cursor = list[datetime](), None
+    async with ExportQueue(redis_url, namespace=NAMESPACE) as queue:
+        while len(found) < count:
+            page = await queue.page(limit=LIST_MAX, cursor=cursor, where=ExportFilter(error=ERROR, phase=Phase.FAILED))
+            found += [status.created_at for status in page.statuses]
+            cursor = page.cursor
+            if cursor is None:
+                break
+    return isoformat(found[min(count, len(found)) - 1])
 
 
 async def state(client: aiohttp.ClientSession, site: Gateway, bulk_id: str) -> dict[str, Any]:
@@ -43,7 +48,7 @@ async def measure_bulk(redis_url: str, directory: Path, count: int) -> Table:
     """Returns the table of a bulk run before and after its gateway was killed."""
     redis: Any = open_redis(redis_url)
     table = Table("gateway", "seconds", "exports/s", "Redis CPU %", "gateway CPU %", "done", "skipped", "state")
-    since = await since_of(redis, count)
+    since = await since_of(redis_url, count)
     order = {"action": "retry", "filter": {"error": ERROR, "since": since}, "per_second": PER_SECOND}
     async with AsyncExitStack() as stack, aiohttp.ClientSession() as client:
         first = await stack.enter_async_context(gateway(redis_url, directory, counted=False, name="first"))

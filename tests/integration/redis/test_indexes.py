@@ -16,7 +16,16 @@ from export_worker.contract.status import Accepted, Phase
 from export_worker.errors import OperationFailedError
 from export_worker.lifecycle import transitions
 from export_worker.redis.claims import ConnectionLimits, Timings
-from support.earlier_records import store_as_earlier
+from export_worker.redis.ended_log import EndedEntry, EndedLog
+from support.index_rows import (
+    EMPTY_INDEXES,
+    LAYOUT_2,
+    add_rows,
+    facets_in_index,
+    numbered_ids,
+    places,
+    write_as_version_0_2,
+)
 from support.redis_site import MANY, REFUSED, QueueSite, request_of
 
 KIND = "growingio.tag_users"
@@ -44,12 +53,6 @@ async def ids(site: QueueSite, **conditions: Any) -> list[str]:
 async def matching(site: QueueSite, **conditions: Any) -> Page:
     """Returns the first page of the exports that match."""
     return await site.queue.page(where=ExportFilter(**conditions))
-
-
-async def forget_indexes(site: QueueSite) -> None:
-    """Removes the indexes: Redis then has what version 0.1 stores."""
-    keys = [key async for key in site.redis.scan_iter(f"{site.keys.prefix}by-*")]
-    await site.redis.delete(*keys)
 
 
 async def test_dry_run_says_that_only_the_newest_open_exports_were_compared(queue_site: QueueSite) -> None:
@@ -103,28 +106,15 @@ async def test_page_has_the_total_of_one_index_and_no_total_of_several(queue_sit
     assert (await matching(queue_site, phase=Phase.QUEUED, kind=KIND)).total is None
 
 
-async def test_page_stops_after_5000_entries_and_the_next_page_continues(queue_site: QueueSite) -> None:
+async def test_page_stops_after_5000_rows_and_the_next_page_continues(queue_site: QueueSite) -> None:
     oldest = await queue_site.enqueue()
-    keys, now = queue_site.keys, queue_site.now_ms
-    # As many exports of this connection and kind, in another phase. They need no records: they are not read.
-    others = {f"{number:032d}": now + number for number in range(1, EXAMINED_MAX + 100)}
-    for index in (
-        keys.created,
-        keys.phase(Phase.QUEUED),
-        keys.by_value("kind", KIND),
-        keys.by_value("connection", "x"),
-    ):
-        await queue_site.redis.zadd(index, others)
-    await queue_site.redis.zadd(keys.by_facet("connection"), {"x": 0})
+    redis, keys, at_ms = queue_site.redis, queue_site.keys, queue_site.now_ms + 1
+    # As many exports of this phase, kind and requester, on other connections. They need no records: they are not read.
+    await add_rows(redis, keys, numbered_ids(EXAMINED_MAX + 100), at_ms, facets={"connection": "x"})
     where = ExportFilter(phase=Phase.QUEUED, kind=KIND, connection="gio")
-    # The smallest index leads: this one needs one entry.
+    # The rarest value leads: this one needs one row.
     assert [status.export_id for status in (await queue_site.queue.page(where=where)).statuses] == [oldest]
-    await queue_site.redis.zadd(
-        keys.by_value("connection", "gio"), {f"a{number}": now + number for number in range(9000)}
-    )
-    await queue_site.redis.zadd(keys.created, {f"a{number}": now + number for number in range(9000)})
-    await queue_site.redis.zadd(keys.by_value("kind", "y"), {f"a{number}": now + number for number in range(9000)})
-    await queue_site.redis.zadd(keys.by_facet("kind"), {"y": 0})
+    await add_rows(redis, keys, numbered_ids(EXAMINED_MAX + 100), at_ms, facets={"kind": "y"})
     first = await queue_site.queue.page(where=where)
     assert (first.statuses, first.total) == ([], None)
     assert first.searched_until is not None
@@ -145,11 +135,11 @@ async def test_retried_export_leaves_the_index_of_its_error(queue_site: QueueSit
     assert await ids(queue_site, error="platform_error") == [export_id]
 
 
-async def test_exports_without_indexes_are_listed_before_and_after_the_repair(two_connections: QueueSite) -> None:
+async def test_exports_of_version_0_2_are_listed_before_and_after_their_migration(two_connections: QueueSite) -> None:
     site = two_connections
     refused, elsewhere, waiting = await failed(site), await failed(site, "other"), await site.enqueue()
     expected = {"gio": [waiting, refused], "other": [elsewhere]}
-    await forget_indexes(site)
+    await write_as_version_0_2(site)
     newer = await site.enqueue("other")
     expected["other"].insert(0, newer)
 
@@ -158,47 +148,67 @@ async def test_exports_without_indexes_are_listed_before_and_after_the_repair(tw
         assert await ids(site, kind=KIND) == [newer, waiting, elsewhere, refused]
         assert await ids(site, error="platform_refused", phase=Phase.FAILED) == [elsewhere, refused]
         assert await ids(site, error="platform_refused", connection="gio") == [refused]
+        pages = [await site.queue.page(limit=2)]
+        pages.append(await site.queue.page(limit=2, cursor=pages[0].cursor))
+        found = [status.export_id for page in pages for status in page.statuses]
+        assert (found, pages[1].cursor) == ([newer, waiting, elsewhere, refused], None)
+        phases = (await site.queue.reads.overview()).phases
+        assert (phases[Phase.QUEUED], phases[Phase.FAILED]) == (2, 2)
 
     await check()
     assert (await matching(site, connection="gio")).total is None
+    assert not (await site.queue.reads.overview()).complete
     await site.sweep()
     await check()
     assert (await matching(site, connection="gio")).total == 2
-    assert "index-repair" not in await site.left()
+    assert (await site.queue.reads.overview()).complete
+    log = EndedLog(site.redis, site.keys)
+    assert [entry.event_id async for entry in log.since(0)] == [f"{refused}.1", f"{elsewhere}.1"]
+    of_version_0_2 = ("created", "phase:", "by-", "events-at", "metadata")
+    assert [name for name in await site.left() if name.startswith(of_version_0_2) or name == "ended"] == []
 
 
-async def test_repair_in_pieces_skips_no_export_of_one_millisecond(queue_site: QueueSite) -> None:
-    await queue_site.queue.enqueue_many([request_of()] * 1300)
-    await forget_indexes(queue_site)
-    await queue_site.sweep()
-    assert (await matching(queue_site, kind=KIND)).total == 1300
-
-
-async def test_repair_removes_what_an_older_process_left_in_the_indexes(queue_site: QueueSite) -> None:
-    """Version 0.1 neither removes a retried export from the index of its error, nor an expired one from any index."""
-    again = await failed(queue_site)
+async def test_export_of_version_0_2_is_retried_and_ended_before_its_migration(queue_site: QueueSite) -> None:
+    again, open_one = await failed(queue_site), await queue_site.enqueue()
+    await write_as_version_0_2(queue_site)
+    await queue_site.fail(await queue_site.one(), REFUSED)
     await queue_site.queue.retry(again, "submit")
-    keys, now = queue_site.keys, queue_site.now_ms
-    await queue_site.redis.zadd(keys.by_value("error", "platform_refused"), {again: now, "expired": 1})
-    await queue_site.redis.zadd(keys.by_facet("error"), {"platform_refused": 0})
-    await queue_site.redis.zadd(keys.by_value("connection", "gio"), {"expired": 1})
-    assert await ids(queue_site, error="platform_refused") == []
-    assert await ids(queue_site, connection="gio") == [again]
+    assert await ids(queue_site, phase=Phase.FAILED) == [open_one]
+    assert await ids(queue_site, phase=Phase.QUEUED) == [again]
     await queue_site.sweep()
-    assert await queue_site.members(keys.by_facet("error")) == []
-    assert await queue_site.members(keys.by_value("connection", "gio")) == [again]
+    assert await places(queue_site.redis, queue_site.keys) == {"gio:failed": 1, "gio:queued": 1}
+    assert (await matching(queue_site, error="platform_refused")).total == 1
 
 
-async def test_damaged_record_does_not_keep_the_repair_running(queue_site: QueueSite) -> None:
+async def test_sweep_moves_what_a_worker_of_version_0_2_has_changed(queue_site: QueueSite) -> None:
+    export_id, redis, prefix = await queue_site.enqueue(), queue_site.redis, queue_site.keys.prefix
+    await redis.hset(queue_site.keys.export(export_id), mapping={"phase": "succeeded", "state": '{"generation":3}'})
+    for index in ("phase:succeeded", "ended", "by-place:gio:succeeded"):
+        await redis.zadd(prefix + index, {export_id: queue_site.now_ms})
+    await redis.zadd(f"{prefix}by-place", {"gio:succeeded": 0})
+    await queue_site.sweep()
+    assert await places(redis, queue_site.keys) == {"gio:succeeded": 1}
+    log = EndedLog(redis, queue_site.keys)
+    assert [entry async for entry in log.since(0)] == [EndedEntry(export_id, queue_site.now_ms, 3, 0)]
+
+
+async def test_exports_of_one_millisecond_are_migrated_in_pieces(queue_site: QueueSite) -> None:
+    await queue_site.queue.enqueue_many([request_of()] * 500)
+    await write_as_version_0_2(queue_site)
+    await queue_site.sweep()
+    assert (await matching(queue_site, kind=KIND)).total == 500
+
+
+async def test_damaged_export_of_version_0_2_does_not_keep_the_migration_running(queue_site: QueueSite) -> None:
     whole, damaged = await failed(queue_site), await failed(queue_site)
-    await store_as_earlier(queue_site, damaged)
+    await write_as_version_0_2(queue_site)
     await queue_site.redis.hset(queue_site.keys.export(damaged), "status", "{")
     await queue_site.redis.hdel(queue_site.keys.export(damaged), "kind")
-    await forget_indexes(queue_site)
+    await queue_site.redis.zadd(queue_site.keys.created, {"odd": 1})
     await queue_site.sweep()
-    assert "index-repair" not in await queue_site.left()
-    assert await queue_site.members(queue_site.keys.by_value("error", "platform_refused")) == [whole]
-    assert await queue_site.members(queue_site.keys.by_value("kind", "?")) == [damaged]
+    assert (await queue_site.queue.reads.overview()).complete
+    assert "error:platform_refused" in await facets_in_index(queue_site.redis, queue_site.keys, whole)
+    assert {"kind:?", "error:?"} < await facets_in_index(queue_site.redis, queue_site.keys, damaged)
 
 
 async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:
@@ -206,8 +216,12 @@ async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:
     await failed(queue_site)
     queue_site.later(10)
     await queue_site.sweep()
-    assert {name for name in await queue_site.left() if name.startswith("by-")} == set()
-    assert [await queue_site.members(queue_site.keys.by_facet(facet)) for facet in FACETS] == [[]] * len(FACETS)
+    left = {name for name in await queue_site.left() if name.partition(":")[0] in LAYOUT_2}
+    assert left == EMPTY_INDEXES
+    assert [await queue_site.queue.values_in_use(facet) for facet in FACETS] == [[]] * len(FACETS)
+    # The next export gets the codes that are free again.
+    following = await queue_site.enqueue()
+    assert await ids(queue_site, connection="gio") == [following]
 
 
 async def test_listing_is_filtered_by_requester_and_knows_its_total(queue_site: QueueSite) -> None:
@@ -224,7 +238,7 @@ async def test_listing_is_filtered_by_requester_and_knows_its_total(queue_site: 
 async def test_export_of_an_earlier_version_has_an_unknown_requester(queue_site: QueueSite) -> None:
     known, earlier = await queue_site.enqueue(), await queue_site.enqueue()
     await queue_site.redis.hdel(queue_site.keys.export(earlier), "requested_by")
-    await queue_site.redis.zrem(queue_site.keys.by_value("requested_by", "library"), earlier)
+    await write_as_version_0_2(queue_site)
     for _ in range(2):  # the second time with complete indexes
         assert await ids(queue_site, requested_by=UNKNOWN) == [earlier]
         assert await ids(queue_site, requested_by="library") == [known]

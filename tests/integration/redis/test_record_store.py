@@ -16,8 +16,10 @@ from export_worker.errors import LeaseLostError
 from export_worker.lifecycle import endings
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.redis.claims import ConnectionLimits, PlatformSignal, Timings
+from export_worker.redis.ended_log import EndedEntry, EndedLog
 from export_worker.redis.record_store import DURATIONS_MAX, SPARE_S
 from export_worker.redis.records import read_events
+from support.index_rows import facets_in_index
 from support.redis_site import MANY, SINKS, QueueSite, ids_of, notices
 
 LEASE_S = Timings().lease_s
@@ -293,8 +295,7 @@ async def test_commit_removes_the_entry_and_enqueues_the_next_step(queue_site: Q
     job = queue_site.keys.job_id(export_id, 1)
     assert await queue_site.members(queue_site.keys.queue("control")) == [job]
     assert await queue_site.redis.keys(f"{ARQ_JOB_PREFIX}{queue_site.keys.prefix}*") == [f"arq:job:{job}".encode()]
-    assert await queue_site.members(queue_site.keys.phase(Phase.QUEUED)) == []
-    assert await queue_site.members(queue_site.keys.phase(Phase.RUNNING)) == [export_id]
+    assert "phase:running" in await facets_in_index(queue_site.redis, queue_site.keys, export_id)
     assert (await queue_site.queue.status(export_id)).operation_id == "op1"
     assert await queue_site.notes(export_id) == ["accepted", "submitted as op1"]
 
@@ -363,11 +364,10 @@ async def test_commit_of_an_ended_export_puts_its_event_into_every_outbox(queue_
         assert await queue_site.redis.zrange(keys.outbox(sink), 0, -1, withscores=True) == [
             (f"{export_id}.1".encode(), queue_site.now_ms)
         ]
-    assert await queue_site.redis.zrange(keys.ended, 0, -1, withscores=True) == [
-        (export_id.encode(), queue_site.now_ms)
-    ]
+    log = EndedLog(queue_site.redis, keys)
+    assert [entry async for entry in log.since(0)] == [EndedEntry(export_id, queue_site.now_ms, 1, 0)]
     assert await queue_site.members(keys.open) == await queue_site.members(keys.queue("transfer")) == []
-    assert await queue_site.members(keys.phase(Phase.SUCCEEDED)) == [export_id]
+    assert "phase:succeeded" in await facets_in_index(queue_site.redis, keys, export_id)
     assert "progress" not in await queue_site.record(export_id)
     (stored,) = await read_events(queue_site.redis, keys, [f"{export_id}.1"])
     event = stored_event(stored or b"", f"{export_id}.1", keys.namespace)

@@ -20,6 +20,7 @@ from export_worker.redis.claims import ClaimedStep, ConnectionLimits, PlatformSi
 from export_worker.redis.outbox import DELIVERY_LEASE_S, Outbox
 from export_worker.redis.sweeper import Sweeper
 from support.earlier_records import remove_event
+from support.index_rows import EMPTY_INDEXES, facets_in_index, places
 from support.redis_site import POLICY, REFUSED, SINKS, STORED, QueueSite, notices, request_of
 
 # Enqueuing
@@ -30,8 +31,9 @@ async def test_enqueue_writes_record_indexes_and_entry_and_wakes_workers(queue_s
         export_id = await queue_site.enqueue()
     keys = queue_site.keys
     assert len(received) == 1
-    for index in (keys.open, keys.created, keys.phase(Phase.QUEUED)):
-        assert await queue_site.members(index) == [export_id]
+    assert await queue_site.members(keys.open) == [export_id]
+    facets = {"connection:gio", "kind:growingio.tag_users", "requested_by:library", "phase:queued"}
+    assert await facets_in_index(queue_site.redis, keys, export_id) == facets
     assert await queue_site.redis.pttl(keys.export(export_id)) == -1
     assert 86_000_000 < await queue_site.redis.pttl(ARQ_JOB_PREFIX + keys.job_id(export_id, 0)) <= 86_400_000
     assert await queue_site.notes(export_id) == ["accepted"]
@@ -163,7 +165,6 @@ async def test_retried_export_does_not_expire_and_gets_a_new_event(queue_site: Q
     assert len(received) == 1
     assert (status.phase, status.error, status.finished_at) == (Phase.RUNNING, None, None)
     assert [await queue_site.redis.pttl(key) for key in kept] == [-1, -1, -1]
-    assert await queue_site.members(keys.ended) == []
     assert await queue_site.members(keys.open) == [export_id]
     assert await queue_site.redis.pttl(ARQ_JOB_PREFIX + keys.job_id(export_id, 2)) > 86_000_000
     claimed = await queue_site.one()
@@ -183,7 +184,8 @@ async def test_retried_export_is_in_the_index_of_one_phase_only(queue_site: Queu
     await queue_site.fail(claimed, REFUSED)
 
     async def phases() -> list[Phase]:
-        return [phase for phase in Phase if export_id in await queue_site.members(queue_site.keys.phase(phase))]
+        facets = await facets_in_index(queue_site.redis, queue_site.keys, export_id)
+        return [phase for phase in Phase if f"phase:{phase}" in facets]
 
     assert await phases() == [Phase.FAILED]
     status = await queue_site.queue.retry(export_id, start)
@@ -331,12 +333,12 @@ async def test_no_key_of_an_export_remains_after_the_retention(queue_site: Queue
     for number in range(3):
         await queue_site.enqueue(idempotency_key=f"k{number}")
     seen: set[str] = set()
-    while len(await queue_site.members(queue_site.keys.ended)) < 3:
+    while (await places(queue_site.redis, queue_site.keys)).get("gio:succeeded") != 3:
         queue_site.later(0.5)
         for claimed in [*await queue_site.claim(), *await queue_site.claim(role="transfer")]:
             await commit_next_phase(queue_site, claimed)
         seen |= {name.partition(":")[0] for name in await queue_site.left()}
-    assert seen >= {"slots", "parked", "breaker", "rate", "durations", "dedupe", "past", "outbox", "timeline", "phase"}
+    assert seen >= {"slots", "parked", "breaker", "rate", "durations", "dedupe", "past", "outbox", "timeline", "marks"}
 
     outbox = Outbox(queue_site.redis, queue_site.keys)
     for sink in SINKS:
@@ -344,7 +346,7 @@ async def test_no_key_of_an_export_remains_after_the_retention(queue_site: Queue
             await outbox.acknowledge(sink, event_id)
     queue_site.later(1)
     async with asyncio.timeout(20):
-        while await without_statistics(queue_site) != {"clock", "connections", "contact"}:
+        while await without_statistics(queue_site) != {"clock", "connections", "contact", *EMPTY_INDEXES}:
             await queue_site.sweep()
             await asyncio.sleep(0.1)
 
@@ -357,7 +359,8 @@ async def test_sweep_keeps_open_and_restarted_exports_in_the_indexes(queue_site:
     queue_site.later(10)
     await asyncio.sleep(0.3)
     await queue_site.sweep()
-    assert set(await queue_site.members(queue_site.keys.created)) == {again, waiting}
+    assert await places(queue_site.redis, queue_site.keys) == {"gio:running": 1, "gio:queued": 1}
+    assert {status.export_id for status in await queue_site.queue.list_exports()} == {again, waiting}
     assert (await queue_site.queue.status(again)).phase is Phase.RUNNING
     assert len(await queue_site.queue.list_exports()) == 2
 

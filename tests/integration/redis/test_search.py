@@ -7,6 +7,7 @@ import pytest
 from export_producers import ExportFilter, Page
 from export_producers.paging import EXAMINED_MAX
 from export_worker.contract.status import Phase
+from support.index_rows import add_rows, numbered_ids
 from support.redis_monitor import commands_during
 from support.redis_site import REFUSED, QueueSite, request_of
 
@@ -74,8 +75,7 @@ async def test_large_records_count_as_several(queue_site: QueueSite) -> None:
 
 async def bury(site: QueueSite) -> None:
     """Adds more newer exports than one page reads. They have no records."""
-    newer = {f"{number:032d}": site.now_ms + number for number in range(1, EXAMINED_MAX + 100)}
-    await site.redis.zadd(site.keys.created, newer)
+    await add_rows(site.redis, site.keys, numbered_ids(EXAMINED_MAX + 100), site.now_ms + 1)
 
 
 @pytest.mark.parametrize("conditions", [{}, {"search": "order=42"}, {"search": "daily-7", "connection": "gio"}])

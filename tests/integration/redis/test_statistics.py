@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 
-from export_worker.contract.facets import place_of
-from export_worker.contract.status import Phase
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.export import Transferring
 from export_worker.lifecycle.observations import Stored
+from support.index_rows import places
 from support.redis_site import MANY, REFUSED, STORED, QueueSite
 
 
@@ -20,13 +19,6 @@ def two_connections(queue_site: QueueSite) -> QueueSite:
     return queue_site
 
 
-async def places(site: QueueSite) -> dict[str, int]:
-    """Returns how many exports of each connection are in each phase, as the index says, without those that are 0."""
-    keys = site.keys
-    values = await site.members(keys.by_facet("place"))
-    return {value: await site.redis.zcard(keys.by_value("place", value)) for value in values}
-
-
 async def hour(site: QueueSite, connection: str = "gio") -> dict[str, int]:
     """Returns what was counted in this hour."""
     found = await site.redis.hgetall(site.keys.hour(connection, site.now))
@@ -35,22 +27,21 @@ async def hour(site: QueueSite, connection: str = "gio") -> dict[str, int]:
 
 async def test_export_is_in_the_place_of_its_connection_and_phase_only(two_connections: QueueSite) -> None:
     site = two_connections
-    assert place_of("gio", Phase.QUEUED) == "gio:queued"
     await site.running("other")
     export_id = await site.enqueue()
-    assert await places(site) == {"other:running": 1, "gio:queued": 1}
+    assert await places(site.redis, site.keys) == {"other:running": 1, "gio:queued": 1}
     for claimed in await site.claim():
         await (site.submit(claimed) if claimed.export.export_id == export_id else site.pend(claimed))
-    assert await places(site) == {"other:running": 1, "gio:running": 1}
+    assert await places(site.redis, site.keys) == {"other:running": 1, "gio:running": 1}
     site.later(60)
     for claimed in await site.claim():
         await site.ready(claimed)
-    assert await places(site) == {"other:transferring": 1, "gio:transferring": 1}
+    assert await places(site.redis, site.keys) == {"other:transferring": 1, "gio:transferring": 1}
     for claimed in await site.claim(role="transfer"):
         await site.succeed(claimed)
-    assert await places(site) == {"other:succeeded": 1, "gio:succeeded": 1}
+    assert await places(site.redis, site.keys) == {"other:succeeded": 1, "gio:succeeded": 1}
     await site.queue.retry(export_id)
-    assert await places(site) == {"other:succeeded": 1, "gio:queued": 1}
+    assert await places(site.redis, site.keys) == {"other:succeeded": 1, "gio:queued": 1}
 
 
 async def test_ended_exports_are_counted_by_phase_code_bytes_and_duration(queue_site: QueueSite) -> None:
@@ -107,16 +98,3 @@ async def test_hour_has_a_bounded_number_of_error_codes(queue_site: QueueSite) -
     counted = await hour(queue_site)
     assert counted["error:other"] == 1
     assert "error:platform_refused" not in counted
-
-
-async def test_sweep_repairs_places_that_an_older_worker_did_not_change(two_connections: QueueSite) -> None:
-    site = two_connections
-    moved, expired = await site.enqueue(), "expired"
-    keys = site.keys
-    await site.redis.delete(keys.by_value("place", "gio:queued"), keys.by_facet("place"))
-    await site.redis.zadd(keys.by_value("place", "gio:running"), {moved: site.now_ms, expired: 1})
-    await site.redis.zadd(keys.by_facet("place"), {"gio:running": 0})
-    await site.sweep()
-    assert await places(site) == {"gio:queued": 1}
-    assert await site.members(keys.by_value("place", "gio:queued")) == [moved]
-    assert "index-repair" not in await site.left()

@@ -10,11 +10,13 @@ from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import ConsumerGroup, lag_s
+from export_worker.contract.model import isoformat
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.slowness import DURATIONS_MIN, SLOW_FACTOR, SLOW_MIN_S
 from export_worker.redis.claims import PlatformSignal, Timings
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.redis.outbox import Outbox
+from export_worker.redis.transfers import TransferProgress
 from export_worker.telemetry.metrics import QUEUE_METRICS, Metrics
 from export_worker.telemetry.queue_stats import QueueSnapshot, QueueStats
 from support.redis_site import REFUSED, SINKS, QueueSite
@@ -23,7 +25,8 @@ BREAKER = Timings(breaker_threshold=2, breaker_first_s=5.0, breaker_max_s=60.0, 
 
 
 async def read(site: QueueSite) -> QueueSnapshot:
-    return await QueueStats(site.redis, site.keys, ["gio", "other"], SINKS).read(site.now)
+    progress = TransferProgress(site.redis, site.keys).read
+    return await QueueStats(site.redis, site.keys, ["gio", "other"], SINKS, progress).read(site.now)
 
 
 async def open_breakers(site: QueueSite) -> set[tuple[str, str]]:
@@ -107,6 +110,9 @@ async def test_metrics_of_queue_are_absent_without_redis(queue_site: QueueSite) 
     names = {f"export_worker_{name}" for name in QUEUE_METRICS}
     await queue_site.running()
     queue_site.later(SLOW_MIN_S + 1)
+    until = isoformat(queue_site.now - timedelta(hours=1))
+    archived = {"uri": "s3://b/history/", "until": until, "retention_s": "86400"}
+    await queue_site.redis.hset(queue_site.keys.archive, mapping=archived)
     for snapshot, present in ((await read(queue_site), True), (None, False)):
         text = (await metrics.text(snapshot)).decode()
         found = {

@@ -97,7 +97,7 @@ async def test_another_worker_restarts_at_once_what_one_worker_cannot(
     parts: Parts, proxy: S3Proxy, client: Any, own_bucket: str
 ) -> None:
     await succeeded(parts)
-    (export_id,) = await parts.site.members(parts.site.keys.ended)
+    (export_id,) = [status.export_id for status in await parts.site.queue.list_exports()]
     await retry(parts, export_id)
     proxy.rule = lambda _: Refusal(503, "ServiceUnavailable")
     await parts.runner.run(await parts.site.one())

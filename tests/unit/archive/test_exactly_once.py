@@ -26,7 +26,7 @@ from export_worker.archive.layout import ArchiveFolder
 from export_worker.archive.rows import EndedExport
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import Phase, Status
-from export_worker.redis.ended_events import EndedEntry
+from export_worker.redis.ended_log import EndedEntry
 from export_worker.s3.client import build_client
 from export_worker.s3.endpoints import Endpoint
 from export_worker.s3.store import S3Store
@@ -34,7 +34,7 @@ from support.s3_server import s3_credentials
 
 START = datetime(2026, 11, 30, 22, tzinfo=UTC)
 FOLDER = ArchiveFolder("bucket", "history/", "exports")
-ENTRIES = [EndedEntry(f"{number:032x}", epoch_ms(START) + number, 1 + number % 2) for number in range(7)]
+ENTRIES = [EndedEntry(f"{number:032x}", epoch_ms(START) + number, 1 + number % 2, number) for number in range(7)]
 IDENTITIES = [(entry.export_id, entry.generation) for entry in ENTRIES]
 
 

@@ -10,7 +10,7 @@ from export_worker.archive.rows import EndedExport, TimelineEntry, of_this_end, 
 from export_worker.archive.tables import SCHEMA, ExportTable
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.status import ErrorReport, Phase, Status, StoredObject
-from export_worker.redis.ended_events import EndedEntry
+from export_worker.redis.ended_log import EndedEntry
 
 ACCEPTED_AT = datetime(2026, 11, 30, 22, tzinfo=UTC)
 ID = "0" * 32
@@ -21,7 +21,7 @@ def after(seconds: float) -> datetime:
 
 
 def entry(generation: int = 1, seconds: float = 100) -> EndedEntry:
-    return EndedEntry(ID, epoch_ms(after(seconds)), generation)
+    return EndedEntry(ID, epoch_ms(after(seconds)), generation, 0)
 
 
 def status(**more: object) -> Status:

@@ -20,7 +20,7 @@ from export_worker.archive.layout import PARQUET_TYPE, ArchiveFolder, HourKeys
 from export_worker.archive.objects import StreamedObject
 from export_worker.archive.rows import EndedExport, row_of
 from export_worker.contract.model import epoch_ms
-from export_worker.redis.ended_events import EndedEntry
+from export_worker.redis.ended_log import EndedEntry
 from export_worker.s3.objects import Target
 from export_worker.s3.store import S3Store
 

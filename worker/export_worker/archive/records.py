@@ -14,7 +14,7 @@ from export_worker.contract.phase import Phase
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
-from export_worker.redis.ended_events import EndedEntry
+from export_worker.redis.ended_log import EndedEntry
 from export_worker.redis.records import read_events
 
 ACCEPTED = "accepted"

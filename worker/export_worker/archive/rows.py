@@ -13,7 +13,7 @@ from typing import Any
 
 from export_worker.contract.phase import TERMINAL_PHASES, Phase
 from export_worker.contract.status import Status, StoredObject
-from export_worker.redis.ended_events import EndedEntry
+from export_worker.redis.ended_log import EndedEntry
 
 Row = dict[str, Any]
 """The values of one row, by column. `tables.SCHEMA` has the columns."""

@@ -4,9 +4,8 @@ from typing import Literal, Protocol, get_args
 
 from export_worker.contract.phase import Phase
 
-Facet = Literal["connection", "kind", "error", "requested_by", "place"]
-"""A facet has few different values. A value that only a few exports share, such as one of metadata, needs another kind
-of key: each removal of expired exports visits every index."""
+Facet = Literal["connection", "kind", "error", "requested_by"]
+"""Together the facets have some 16,000 different values; see `lua/indexes.lua`. Values of metadata have digests."""
 
 FACETS: tuple[Facet, ...] = get_args(Facet)
 
@@ -24,10 +23,5 @@ class Error(Protocol):
 
 def facets_of(phase: Phase, connection: str, kind: str, error: Error | None) -> dict[Facet, str]:
     """Returns the facets of an export that a worker knows. Only a failed export has the facet `error`: the code."""
-    facets: dict[Facet, str] = {"connection": connection, "kind": kind, "place": place_of(connection, phase)}
+    facets: dict[Facet, str] = {"connection": connection, "kind": kind}
     return facets | {"error": error.code} if phase is Phase.FAILED and error is not None else facets
-
-
-def place_of(connection: str, phase: Phase) -> str:
-    """Returns the facet `place`. The sizes of its indexes are the numbers of exports by connection and phase."""
-    return f"{connection}:{phase}"

@@ -10,12 +10,11 @@ with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha1, sha256
+from hashlib import sha256
 from json import dumps
 from typing import Literal
 
 from export_worker.contract.facets import Facet
-from export_worker.contract.phase import Phase
 
 Role = Literal["control", "transfer"]
 """`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""
@@ -28,6 +27,13 @@ HOUR_S = 3600
 """The length of the time for which statistics have one hash."""
 NO_END_MS = 253_402_300_799_000
 """The score of a pause without an end: the last second that RFC 3339 can state."""
+
+CHUNK_ROWS = 4000
+"""Exports with successive numbers whose rows are in the same keys. See `lua/indexes.lua`."""
+ID_ROW_BYTES = 24
+"""A row of `ids`. It begins with the export's id."""
+ID_BYTES = 16
+"""An id in such a row: it has twice as many hexadecimal digits."""
 
 _HASH_TAG = re.compile(r"\{[^{}]+\}")
 
@@ -48,7 +54,8 @@ class Keys:
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
         `message` (the key of the identity that expires with the record: of a message, or of an idempotency key of a
-        caller with a name), `trace` (the W3C trace context of the request as JSON, if it has one), and `requested_by`.
+        caller with a name), `trace` (the W3C trace context of the request as JSON, if it has one), `requested_by`, and
+        `number` (see `lua/indexes.lua`).
         Workers write:
 
         - `state`, `status`, `phase`;
@@ -87,26 +94,46 @@ class Keys:
         return f"{self.namespace}:open"
 
     @property
+    def numbers(self) -> str:
+        """Hash: the numbers that exports have. See `lua/indexes.lua` for all keys over many exports."""
+        return f"{self.namespace}:numbers"
+
+    def ids(self, chunk: int) -> str:
+        """String of rows of 24 bytes: the ids of exports, in the order of their numbers. See `lua/indexes.lua`."""
+        return f"{self.namespace}:ids:{chunk}"
+
+    @property
+    def tally(self) -> str:
+        """String of 32-bit counters: how many exports have one value of a facet. See `lua/indexes.lua`."""
+        return f"{self.namespace}:tally"
+
+    def codes(self, facet: Facet) -> str:
+        """Hash of the values of one facet that exports have → the code of each in the rows of `lua/indexes.lua`."""
+        return f"{self.namespace}:codes:{facet}"
+
+    @property
+    def ended_hours(self) -> str:
+        """Sorted set of the hours (ms) in which exports have ended."""
+        return f"{self.namespace}:ended-hours"
+
+    def ended_log(self, hour_ms: int) -> str:
+        """String: the exports that ended in one hour, in entries of 14 bytes. See `lua/indexes.lua`."""
+        return f"{self.namespace}:ended:{hour_ms}"
+
+    @property
+    def ended_closed(self) -> str:
+        """String: the last hour (ms) whose log gets no further entries. Missing while the log is not archived."""
+        return f"{self.namespace}:ended-closed"
+
+    @property
     def created(self) -> str:
-        """Sorted set of all exports by creation (ms)."""
+        """Sorted set of the exports without numbers by creation (ms). Version 0.2 writes it; the sweep empties it."""
         return f"{self.namespace}:created"
 
     @property
     def ended(self) -> str:
-        """Sorted set of exports in a terminal phase by the time (ms) of that phase."""
+        """Sorted set of exports by the time (ms) of their end. Version 0.2 writes it; the sweep empties it."""
         return f"{self.namespace}:ended"
-
-    def phase(self, phase: Phase) -> str:
-        """Sorted set of the exports in one phase by creation (ms)."""
-        return f"{self.namespace}:phase:{phase}"
-
-    def by_facet(self, facet: Facet) -> str:
-        """Sorted set of the values of one facet that exports have, each with the score 0."""
-        return f"{self.namespace}:by-{facet}"
-
-    def by_value(self, facet: Facet, value: str) -> str:
-        """Sorted set of the exports with one value of a facet by creation (ms). See `lua/indexes.lua`."""
-        return f"{self.by_facet(facet)}:{value}"
 
     def hour(self, connection: str, moment: datetime) -> str:
         """Hash, kept for 14 days: what was counted about the exports that ended in one hour. See `lua/statistics.lua`.
@@ -129,20 +156,6 @@ class Keys:
     def search_metadata(self) -> str:
         """Sorted set of the names of metadata that have indexes, by the time (ms) from which exports are in them."""
         return f"{self.namespace}:search-metadata"
-
-    def metadata(self, text: str) -> str:
-        """Sorted set of the exports whose metadata has one `NAME=VALUE`, by creation (ms)."""
-        return f"{self.namespace}:metadata:{sha1(text.encode(), usedforsecurity=False).hexdigest()}"
-
-    @property
-    def metadata_of(self) -> str:
-        """Hash of export id → the digests of the indexes `metadata` that have the export, separated by spaces."""
-        return f"{self.namespace}:metadata-of"
-
-    @property
-    def index_repair(self) -> str:
-        """String with a TTL, as JSON: how far the repair of the indexes by facet is. Missing while none is needed."""
-        return f"{self.namespace}:index-repair"
 
     def dedupe(self, idempotency_key: str) -> str:
         """Hash: export id, fingerprint, and `named_by` (`request`; version 0.1 did not set it).
@@ -187,11 +200,6 @@ class Keys:
     def event(self, event_id: str) -> str:
         """String: one event as it is delivered."""
         return f"{self.namespace}:event:{event_id}"
-
-    @property
-    def events(self) -> str:
-        """Sorted set of the ids of events that are kept, by the time (ms) of the event."""
-        return f"{self.namespace}:events-at"
 
     def outbox(self, sink: str) -> str:
         """Sorted set of event ids by the time (ms) of their next delivery to one sink."""

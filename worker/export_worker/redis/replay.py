@@ -10,6 +10,7 @@ from export_worker.contract.event import Event
 from export_worker.contract.model import Model, epoch_ms
 from export_worker.contract.past_documents import stored_event
 from export_worker.contract.redis_keys import Keys
+from export_worker.redis.ended_log import EndedLog
 from export_worker.redis.records import read_events, read_fields
 
 EVENTS_PER_READ = 200
@@ -52,6 +53,7 @@ class Replay:
         self._redis = redis
         self._keys = keys
         self._sinks = tuple(sinks)
+        self._log = EndedLog(redis, keys)
 
     async def since(self, moment: datetime, now: datetime, *, dry_run: bool = False) -> list[Replayed]:
         """Delivers again every event from a moment on, to the sinks that the event's request names.
@@ -64,10 +66,10 @@ class Replay:
         Returns:
             The events, the oldest first.
         """
-        ids = await self._redis.zrangebyscore(self._keys.events, epoch_ms(moment), "+inf")
+        ids = [entry.event_id async for entry in self._log.since(epoch_ms(moment))]
         found: list[Replayed] = []
         for start in range(0, len(ids), EVENTS_PER_READ):
-            chosen = await self._read([item.decode() for item in ids[start : start + EVENTS_PER_READ]])
+            chosen = await self._read(ids[start : start + EVENTS_PER_READ])
             if chosen and not dry_run:
                 await self._enqueue(chosen, now)
             found += chosen

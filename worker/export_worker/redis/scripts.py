@@ -27,6 +27,10 @@ INDEXES = script("indexes", "past")
 """The Lua functions for the indexes of exports and for the records of ended ones.
 
 Scripts of workers and of producers begin with them."""
+ROWS = script("rows")
+"""The Lua functions that find exports in the indexes. Scripts that list exports have them after `INDEXES`."""
+TRANSFERS = script("indexes", "rows", "transfers")
+"""Returns the exports that are transferred. The console and the metrics of workers read them."""
 
 Call = tuple[Sequence[str], Mapping[str, object], Sequence[bytes]]
 """The keys and the arguments of one run of a script, and the bytes that it only stores."""

@@ -1,20 +1,19 @@
-"""The sweep: enqueues exports whose queue entry is lost, removes expired exports, and repairs the indexes of exports.
+"""The sweep: enqueues exports whose queue entry is lost, removes expired exports, and migrates those of version 0.2.
 
-The first and the last are a safety net. A queue entry is due again when a lease ends; the sweep is for a Redis that
+The first is a safety net. A queue entry is due again when a lease ends; the sweep is for a Redis that
 has lost the queue but not the records, and for exports that wait longer than the payload of a queue entry is kept. One
 worker sweeps at a time.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from arq.connections import ArqRedis
 
-from export_worker.contract.facets import FACETS
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX
 from export_worker.contract.queue_jobs import JOB_TTL_MS, STEP_FUNCTION
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.status import Phase
 from export_worker.redis.claims import Timings
 from export_worker.redis.lock import TimedLock
 from export_worker.redis.lua import script
@@ -23,13 +22,12 @@ from export_worker.redis.scripts import Script
 OVERDUE_MAX = 500
 """Overdue exports that one sweep examines, so that the script holds Redis for a few milliseconds at most."""
 EXPIRED_MAX = 1000
-"""Expired exports that one sweep removes from the indexes."""
-REPAIR_PIECE = 200
-"""Exports that one call of the repair examines: it holds Redis for 5 ms."""
-REPAIR_PIECES_MAX = 20
-"""Pieces that one sweep repairs. A repair examines a million exports in 20 minutes, and takes 2% of Redis."""
-REPAIR_KEPT_MS = 86_400_000
-"""How long a repair that is not continued is remembered."""
+"""Entries of the log of ended exports that one call reads to remove expired exports: it holds Redis for 5 ms."""
+MIGRATED_MAX = 200
+"""Exports that one call of the migration moves: it holds Redis for 5 ms."""
+CALLS_MAX = 20
+"""Calls that one sweep makes to remove expired exports, and as many to migrate. A million exports are migrated in 20
+minutes, which takes 2% of Redis."""
 
 
 class Sweeper:
@@ -43,13 +41,13 @@ class Sweeper:
         self._keys = keys
         self._lock = TimedLock(redis, keys.sweep, owner, timings.grace_s)
         self._timings = timings
-        self._overdue, self._forget, self._repair = (
+        self._overdue, self._forget, self._migrate = (
             Script(redis, script(*names))
-            for names in (("sweep",), ("indexes", "forget"), ("indexes", "past", "repair_indexes"))
+            for names in (("sweep",), ("indexes", "forget"), ("indexes", "migrate_indexes"))
         )
 
     async def sweep(self, now: datetime) -> list[str]:
-        """Enqueues overdue exports, removes expired ones and repairs indexes, unless another worker has just done this.
+        """Enqueues overdue exports, removes expired ones and migrates, unless another worker has just done this.
 
         Returns:
             The ids of the exports whose queue entry was lost.
@@ -58,7 +56,7 @@ class Sweeper:
             return []
         await self._remove_expired(now)
         lost = await self._enqueue_overdue(now)
-        await self._repair_indexes()
+        await self._migrate_indexes()
         return lost
 
     async def _enqueue_overdue(self, now: datetime) -> list[str]:
@@ -80,23 +78,25 @@ class Sweeper:
     async def _remove_expired(self, now: datetime) -> None:
         """Removes exports whose retention has passed from the indexes. Their records expire by themselves."""
         keys = self._keys
-        await self._forget.word(
-            [keys.ended, keys.created, *map(keys.phase, Phase)],
+        await _repeat(
+            self._forget,
+            [keys.ended_hours, keys.numbers],
             {
                 "prefix": keys.prefix,
+                "now_ms": epoch_ms(now),
                 "until_ms": epoch_ms(now - timedelta(seconds=self._timings.retention_s)),
                 "max": EXPIRED_MAX,
-                "facets": FACETS,
             },
         )
 
-    async def _repair_indexes(self) -> None:
-        """Adds what the indexes lack, such as exports that were stored by a version without these indexes."""
+    async def _migrate_indexes(self) -> None:
+        """Gives numbers to exports that version 0.2 has accepted, and removes its sorted sets."""
         keys = self._keys
-        for _ in range(REPAIR_PIECES_MAX):
-            answer = await self._repair.word(
-                [keys.created, keys.phase(Phase.FAILED), keys.index_repair],
-                {"prefix": keys.prefix, "piece": REPAIR_PIECE, "kept_ms": REPAIR_KEPT_MS},
-            )
-            if answer == "complete":
-                return
+        await _repeat(self._migrate, [keys.created, keys.ended], {"prefix": keys.prefix, "piece": MIGRATED_MAX})
+
+
+async def _repeat(script: Script, keys: Sequence[str], arguments: Mapping[str, object]) -> None:
+    """Calls a script until it has no more to do."""
+    for _ in range(CALLS_MAX):
+        if await script.word(keys, arguments) == "complete":
+            return

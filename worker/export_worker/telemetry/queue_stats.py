@@ -1,18 +1,20 @@
 """Statistics of the namespace in Redis: what is due, what waits, and how many bytes are left.
 
-The statistics are read once for each scrape, in two round trips, and two more while an export runs for long. The cost
-does not grow with the backlog: the reads are sizes and first entries of sorted sets, the progress of at most
-`TRANSFERS_MAX` exports, and the refusals of `EVENTS_MAX` events.
+The statistics are read once for each scrape, in two round trips, one more while exports are transferred, and two more
+while an export runs for long. The cost does not grow with the backlog: the reads are counters, sizes and first entries
+of sorted sets, the progress of at most `TRANSFERS_MAX` exports, and the refusals of `EVENTS_MAX` events.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from arq.connections import ArqRedis
 
+from export_worker.contract.archive_state import ArchiveState
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import CallKind, Keys, Role
 from export_worker.contract.status import Phase
@@ -26,6 +28,8 @@ ALIVE_S = 15.0
 """A worker whose record is older has stopped; a running worker writes its record every few seconds."""
 TRANSFERS_MAX = 500
 """Exports whose progress is read. If more are transferring, the bytes left of all are estimated from these."""
+TALLY_BYTES = 28
+"""The counters of `tally` that are read: 4 bytes each, of all exports and of each phase in turn."""
 EVENTS_MAX = 100
 """Events of one sink that are searched for the oldest refusal, in the order of their next delivery. With more events
 the oldest refusal may be missed, but the age that is found still shows that the sink accepts nothing."""
@@ -52,6 +56,7 @@ class QueueSnapshot:
         oldest_refusal_age_s: By sink: seconds since the first refusal of the pending event that was refused first; 0
             when no pending event was refused.
         workers: Workers whose record is recent.
+        archive_lag_s: Seconds since the end of the last hour that is archived; None without an archive.
     """
 
     due_now: dict[str, int]
@@ -66,6 +71,7 @@ class QueueSnapshot:
     oldest_event_due_age_s: dict[str, float]
     oldest_refusal_age_s: dict[str, float]
     workers: int
+    archive_lag_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,6 @@ class _Platform:
 
 @dataclass(frozen=True, slots=True)
 class _Details:
-    left_bytes: list[int]
     running: Mapping[Role, int]
     alive: int
     refused_for_s: dict[str, float]
@@ -93,13 +98,22 @@ class QueueStats:
     Args:
         connections: Connections whose circuit breakers are read.
         sinks: Sinks whose outboxes are read.
+        progress: Returns the progress, as JSON, of at most so many exports that are transferred.
     """
 
-    def __init__(self, redis: ArqRedis, keys: Keys, connections: Sequence[str], sinks: Sequence[str]) -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        keys: Keys,
+        connections: Sequence[str],
+        sinks: Sequence[str],
+        progress: Callable[[int], Awaitable[list[str]]],
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._connections = tuple(connections)
         self._sinks = tuple(sinks)
+        self._progress = progress
 
     async def read(self, now: datetime) -> QueueSnapshot:
         """Returns the statistics at this moment. Raises the errors of redis-py."""
@@ -108,18 +122,22 @@ class QueueStats:
             self._add_reads(pipe, now)
             answers = iter(await pipe.execute())
         due = {name: _due(next(answers), next(answers), now_ms) for name in (*ROLES, *self._sinks)}
-        exports = {phase.value: int(next(answers)) for phase in Phase}
+        exports = counts_by_phase(next(answers))
         platforms = {name: _read_platform(answers) for name in self._connections}
         events = {name: (int(next(answers)), int(next(answers)), next(answers)) for name in self._sinks}
         pending = {name: ids for name, (*_, ids) in events.items() if ids}
         transfers = [due["transfer"], *_waiting_transfers(platforms.values(), now_ms)]
         waiting = {"control": [due["control"]], "transfer": transfers}
         running = [found for name, each in platforms.items() for found in running_exports(name, each.slots, now_ms)]
-        details = await self._details(next(answers), next(answers), pending, now_ms)
+        details = await self._details(next(answers), pending, now_ms)
+        left = (
+            [_left_bytes(each) for each in await self._progress(TRANSFERS_MAX)] if exports[Phase.TRANSFERRING] else []
+        )
+        archive = ArchiveState.read(next(answers))
         return QueueSnapshot(
             due_now={role: sum(count for count, _ in waiting[role]) + details.running.get(role, 0) for role in ROLES},
             oldest_due_age_s={role: max(age_s for _, age_s in waiting[role]) for role in ROLES},
-            left_bytes=_estimated(details.left_bytes, exports[Phase.TRANSFERRING]),
+            left_bytes=_estimated(left, exports[Phase.TRANSFERRING]),
             exports=exports,
             breaker_open={
                 (name, kind): each.breakers_open[kind] for name, each in platforms.items() for kind in BREAKERS
@@ -131,6 +149,7 @@ class QueueStats:
             oldest_event_due_age_s={name: due[name][1] for name in self._sinks},
             oldest_refusal_age_s={name: details.refused_for_s.get(name, 0.0) for name in self._sinks},
             workers=details.alive,
+            archive_lag_s=None if archive is None else archive.lag_s(now),
         )
 
     def _add_reads(self, pipe: Any, now: datetime) -> None:
@@ -139,8 +158,7 @@ class QueueStats:
         for name in (*map(keys.queue, ROLES), *map(keys.outbox, self._sinks)):
             pipe.zcount(name, "-inf", now_ms)
             pipe.zrange(name, 0, 0, withscores=True)
-        for phase in Phase:
-            pipe.zcard(keys.phase(phase))
+        pipe.getrange(keys.tally, 0, TALLY_BYTES - 1)
         for connection in self._connections:
             for kind in BREAKERS.values():
                 pipe.hexists(keys.breaker(connection, kind), "until")
@@ -153,27 +171,32 @@ class QueueStats:
             pipe.zcard(keys.outbox(sink))
             pipe.hlen(keys.undelivered(sink))
             pipe.zrange(keys.outbox(sink), 0, EVENTS_MAX - 1)
-        pipe.zrange(keys.phase(Phase.TRANSFERRING), 0, TRANSFERS_MAX - 1)
         pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
+        pipe.hgetall(keys.archive)
 
-    async def _details(
-        self, transferring: list[bytes], workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int
-    ) -> _Details:
-        """Reads the bytes left of each transfer, running steps, live workers, and the oldest refusal of each sink."""
+    async def _details(self, workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int) -> _Details:
+        """Reads running steps, live workers, and the oldest refusal of each sink."""
         async with self._redis.pipeline(transaction=False) as pipe:
-            for export_id in transferring:
-                pipe.hget(self._keys.export(export_id.decode()), "progress")
             for owner in workers:
                 pipe.get(self._keys.worker(owner.decode()))
             for sink, ids in pending.items():
                 pipe.hmget(self._keys.refusals(sink), [each.decode() for each in ids])
-            answers = iter(await pipe.execute() if transferring or workers or pending else [])
-        left = [_left_bytes(next(answers)) for _ in transferring]
+            answers = iter(await pipe.execute() if workers or pending else [])
         stored = [next(answers) for _ in workers]
         records = [WorkerRecord.model_validate_json(each) for each in stored if each is not None]
         running = {role: sum(record.running.get(role, 0) for record in records) for role in ROLES}
         refused_for_s = {sink: _refused_for_s(next(answers), now_ms) for sink in pending}
-        return _Details(left, running, len(records), refused_for_s)
+        return _Details(running, len(records), refused_for_s)
+
+
+def counts_by_phase(tally: bytes) -> dict[str, int]:
+    """Returns the number of exports in each phase. Pure.
+
+    Args:
+        tally: The first bytes of the key `tally`.
+    """
+    counts = struct.unpack(f">{len(Phase)}I", tally[4:TALLY_BYTES].ljust(TALLY_BYTES - 4, b"\0"))
+    return dict(zip((phase.value for phase in Phase), counts, strict=True))
 
 
 def _read_platform(answers: Iterator[Any]) -> _Platform:
@@ -198,7 +221,7 @@ def _refused_for_s(refusals: Sequence[bytes | None], now_ms: int) -> float:
     return max(0.0, (now_ms - min(first_ms)) / 1000) if first_ms else 0.0
 
 
-def _left_bytes(progress: bytes | None) -> int:
+def _left_bytes(progress: str) -> int:
     document: dict[str, Any] = json.loads(progress) if progress else {}
     total = document.get("bytes_total")
     return max(0, int(total) - int(document.get("bytes_done") or 0)) if total else 0

@@ -8,7 +8,7 @@ from export_worker.archive.layout import ArchiveFolder
 from export_worker.archive.records import EndedRecords
 from export_worker.config import Config
 from export_worker.contract.redis_keys import Keys
-from export_worker.redis.ended_events import EndedEvents
+from export_worker.redis.ended_log import EndedLog
 from export_worker.wiring.storage import Storage
 
 
@@ -19,5 +19,5 @@ def build_archiver(config: Config, redis: ArqRedis, keys: Keys, *, owner: str, s
         return None
     store, _ = storage.stores[-1]  # the one of `[s3]`
     folder = ArchiveFolder(config.s3.bucket, config.s3.prefix + archive.prefix, config.namespace)
-    hours = HourArchiver(store, folder, EndedEvents(redis, keys), EndedRecords(redis, keys))
+    hours = HourArchiver(store, folder, EndedLog(redis, keys), EndedRecords(redis, keys))
     return Archiver(redis, keys, owner, hours, retention_s=config.worker.retention_s)

@@ -23,6 +23,7 @@ from export_worker.redis.clock import SharedClock
 from export_worker.redis.outbox import Outbox
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
+from export_worker.redis.transfers import TransferProgress
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.telemetry.health import Health
 from export_worker.telemetry.instrumentation import CompositeInstrument, Instrument
@@ -152,7 +153,13 @@ async def _build_dispatcher(base: WorkerBase, stack: AsyncExitStack) -> EventDis
 async def _open_health(base: WorkerBase, metrics: Metrics, stack: AsyncExitStack) -> Health:
     """Opens the health pages with a separate client: their calls must not wait behind the calls of steps."""
     redis = await stack.enter_async_context(open_probe_redis(base.config))
-    queue_stats = QueueStats(redis, base.keys, list(base.config.connections), list(base.config.sinks))
+    queue_stats = QueueStats(
+        redis,
+        base.keys,
+        list(base.config.connections),
+        list(base.config.sinks),
+        TransferProgress(redis, base.keys).read,
+    )
     return Health(redis, base.keys, base.owner, queue_stats=queue_stats, metrics=metrics, clock=base.clock.now)
 
 

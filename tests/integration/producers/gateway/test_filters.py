@@ -11,6 +11,7 @@ from export_producers.gateway.documents.openapi import document
 from export_worker.contract.status import Phase
 from export_worker.redis.claims import ConnectionLimits
 from support.gateway_site import REQUEST, GatewaySite, open_gateway
+from support.index_rows import add_rows, numbered_ids
 from support.redis_site import REFUSED
 
 
@@ -44,6 +45,7 @@ async def test_each_filter_selects_exports_and_the_answer_has_their_total(gatewa
         f"since={created}": [by_ci],
         "since=1h": [by_ci, refused],
         f"until={created}": [refused],
+        "phase=failed&connection=gio": [refused],
         "": [by_ci, refused],
         "phase=&connection=&kind=&error=&since=&until=&q=&requested_by=&cursor=&limit=": [by_ci, refused],
     }
@@ -51,7 +53,7 @@ async def test_each_filter_selects_exports_and_the_answer_has_their_total(gatewa
         answer = await listed(gateway, query)
         assert ([status["export_id"] for status in answer["exports"]], answer["total"]) == (expected, len(expected))
         assert (answer["next_cursor"], answer["searched_until"]) == (None, None)
-    for query in (f"q={refused[:8]}", "q=order%3D42", "phase=failed&connection=gio"):
+    for query in (f"q={refused[:8]}", "q=order%3D42", "phase=failed&kind=growingio.tag_users"):
         answer = await listed(gateway, query)
         assert ([status["export_id"] for status in answer["exports"]], answer["total"]) == ([refused], None)
 
@@ -59,7 +61,7 @@ async def test_each_filter_selects_exports_and_the_answer_has_their_total(gatewa
 async def test_search_that_stops_says_until_when_it_has_searched(gateway: GatewaySite) -> None:
     export_id = await gateway.enqueue(metadata={"order": "42"})
     site = gateway.site
-    await site.redis.zadd(site.keys.created, {f"{number:032d}": site.now_ms + number for number in range(1, 5002)})
+    await add_rows(site.redis, site.keys, numbered_ids(5001), site.now_ms + 1)
     first = await gateway.call("GET", "/v1/exports?q=order%3D42")
     assert first.json["exports"] == []
     assert first.json["searched_until"] > (await gateway.call("GET", f"/v1/exports/{export_id}")).json["created_at"]
@@ -117,8 +119,7 @@ async def test_state_is_sought_in_5000_records_and_the_next_page_continues(gatew
     slow = await site.running()
     await site.redis.rpush(site.keys.durations("gio", "growingio.tag_users"), *[1000] * 5)
     await site.redis.zincrby(site.keys.slots("gio"), -30_000, slow)
-    newer = {f"{number:032d}": site.now_ms + number for number in range(1, 5002)}
-    await site.redis.zadd(site.keys.phase(Phase.RUNNING), newer)
+    await add_rows(site.redis, site.keys, numbered_ids(5001), site.now_ms + 1, facets={"phase": Phase.RUNNING})
     first = await gateway.call("GET", "/v1/exports?state=slow")
     assert (first.json["exports"], first.json["total"]) == ([], None)
     assert first.json["searched_until"] is not None

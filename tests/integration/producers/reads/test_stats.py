@@ -35,7 +35,7 @@ async def put(site: QueueSite, connection: str, moment: datetime, **counts: int)
     """Stores what a worker would have counted in the hour of a time."""
     fields = {name.replace("__", ":"): count for name, count in counts.items()}
     await site.redis.hset(site.keys.hour(connection, moment), mapping=fields)
-    await site.redis.zadd(site.keys.by_facet("connection"), {connection: 0})
+    await site.redis.hset(site.keys.codes("connection"), connection, 100)
 
 
 async def test_stats_have_what_ended_by_phase_and_code_with_bytes_and_durations(gateway: GatewaySite) -> None:

@@ -1,6 +1,6 @@
 -- Claims due steps of one role: as many as may run now, up to `max`, each with everything that the step needs.
 --
--- This file has what both roles share. The script that Redis runs is `clock.lua`, then this file, then `breakers.lua`,
+-- This file has what both roles share. The script that Redis runs is `clock.lua`, `indexes.lua`, this file, `breakers.lua`,
 -- then `claim_control.lua` or `claim_transfer.lua`.
 --
 -- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
@@ -21,7 +21,7 @@
 -- no slot, counts no request and is no probe. The same is true of a step that cancels, restarts or gives up an export.
 -- Such a step needs no slot of this worker either (`slotless`), so that it ends its export although all slots are in use.
 --
--- KEYS: queue, open, aside, contact, spared, created, clock, ring (ring: transfers only)
+-- KEYS: queue, open, aside, contact, spared, clock, ring (ring: transfers only)
 -- ARGV[1]: JSON object
 --   now_ms, now          the time in ms, and as the timeline has it
 --   role, owner          control or transfer; the name of this worker
@@ -54,7 +54,7 @@
 --                        missing. probe: the step checks the platform first. spared: the calls of its kind fail for
 --                        several exports, so such a failure uses no attempt.
 local args = cjson.decode(ARGV[1])
-local queue, open, aside, contact, spared, created, clock, ring = unpack(KEYS)
+local queue, open, aside, contact, spared, clock, ring = unpack(KEYS)
 local now = args.now_ms
 local owner_mark = '|' .. args.owner .. '|'
 -- How long the sweep waits before it examines an export that has no queue entry.
@@ -126,9 +126,15 @@ local function offer_to_others(job, id, refused)
   end
 end
 
+-- Returns when an export was accepted. `indexes.lua` has the time of each export with a number.
+local function accepted_at(export)
+  return export.number and created_of(args.prefix, export.number)
+    or tonumber(redis.call('ZSCORE', args.prefix .. 'created', export.id) or now)
+end
+
 -- Returns when an export's deadline passes. For a record that no worker has saved yet it counts from acceptance.
 local function deadline_of(export, deadline_ms)
-  local since = tonumber(export.going or redis.call('ZSCORE', created, export.id) or now)
+  local since = tonumber(export.going or '') or accepted_at(export)
   -- Parsing the request costs time for each step, and few requests have a deadline.
   if string.find(export.request or '', 'deadline_s', 1, true) then
     local valid, request = pcall(cjson.decode, export.request)
@@ -180,7 +186,7 @@ local ended = {succeeded = true, failed = true, cancelled = true}
 local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local record = redis.call('HMGET', export_key(id or ''), 'step', 'connection', 'phase', 'cancel', 'retry', 'claims',
-    'released', 'going', 'request', 'refused', 'lost')
+    'released', 'going', 'request', 'refused', 'lost', 'number')
   if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
     redis.call('DEL', 'arq:job:' .. job)
@@ -193,7 +199,7 @@ local function read(job)
   local export = {
     job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
     released = record[7], going = record[8], request = record[9], limits = args.limits[record[2]],
-    cancel = cancel, retry = retry, deaths = tonumber(record[11] or '') or 0,
+    cancel = cancel, retry = retry, deaths = tonumber(record[11] or '') or 0, number = tonumber(record[12] or ''),
   }
   local lapsed = export.claims and not export.released
   if now < spared_until and lapsed then

@@ -1,17 +1,16 @@
 -- Saves the decision of a step. In one write: the record, its timeline, and whether the platform answered. Unless the
 -- step continues, also the end of its lease, with either the next queue entry or the completion event in every outbox.
 --
--- KEYS: export, timeline, open, ended, index of the new phase, queue of this step, queue of the next step, arq job of
---       this step, arq job of the next step, events, dedupe, platform breaker, kind breaker, rate, durations,
---       slots, parked, control queue, outboxes (any number)
+-- KEYS: export, timeline, open, queue of this step, queue of the next step, arq job of this step, arq job of the next
+--       step, dedupe, platform breaker, kind breaker, rate, durations, slots, parked, control queue, outboxes (any number)
 -- ARGV[1]: JSON object
 --   mode                 checkpoint: the step continues; next: another step follows; end: the export has ended
 --   version              of the record when the step was claimed (string)
 --   export_id, prefix, now_ms, retention_ms
 --   state, status        JSON texts (modes checkpoint and next)
---   phase, created_ms, going_ms
---   facets               facet -> value: the indexes in which the export is. indexes.lua, which has the functions for
---                        them, and statistics.lua are loaded before this file
+--   phase, going_ms, connection, kind
+--   error                the code of a failed export (missing: it has not failed). indexes.lua and statistics.lua are
+--                        loaded before this file
 --   note, timeline_max   an entry of the timeline (JSON text; missing: none), and how many entries are kept
 --   role, job_id         of this step
 --   call                 up: a call of the step's kind (submit, poll, transfer) was answered; failed: it was not, or with
@@ -29,23 +28,30 @@
 --                        unchanged). They are appended to the list of stored files
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
+--              keep: {version (string), lease_ms, interval_ms (between two requests), is_last_slot (of the worker, for
+--              steps of this role)}: the worker claims the next step with this version if it is due at once and keep.lua,
+--              which is loaded before this file, allows it (missing: it does not)
 --   mode end:  event_id, generation, counted (what is counted about the export; see statistics.lua)
 --              step (that would run next)
 --              timeline_length (how many entries the timeline in the body has without the note; missing: not compared)
 -- ARGV[2]: mode end: the packed body of the record of the ended export. past.lua, which writes it, is loaded before
--- Answer: saved; lease_lost when another worker has claimed the step; or, in mode end, timeline_grew when the timeline has
---         another length. With the last two, nothing was changed.
+-- Answer: saved; kept, when the worker has claimed the next step as well; lease_lost when another worker has claimed the
+--         step; or, in mode end, timeline_grew when the timeline has another length. With the last two, nothing was
+--         changed.
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, ended, phase_index, queue, next_queue, job, next_job, events, dedupe, platform_breaker,
-  kind_breaker, rate, durations, slots, parked, control_queue = unpack(KEYS)
-local outboxes = {unpack(KEYS, 19)}
+local export, timeline, open, queue, next_queue, job, next_job, dedupe, platform_breaker, kind_breaker, rate, durations,
+  slots, parked, control_queue = unpack(KEYS)
+local outboxes = {unpack(KEYS, 16)}
 
-local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel')
-local old_phase, cancel_requested = record[3], record[4]
+local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel', 'number', 'requested_by')
+local old_phase, cancel_requested, number = record[3], record[4], tonumber(record[5] or '')
 if record[1] ~= args.version then
   -- The client repeats a call whose answer was lost. Then this decision is already saved.
   local saved = record[2] or (read_past(args.prefix, args.export_id) or {}).saved
-  return args.mode ~= 'checkpoint' and saved == args.version and 'saved' or 'lease_lost'
+  if args.mode == 'checkpoint' or saved ~= args.version then
+    return 'lease_lost'
+  end
+  return args.keep and record[1] == args.keep.version and 'kept' or 'saved'
 end
 
 -- Whether the timeline has another length than Python has read. It may grow while a worker holds the step: another worker
@@ -94,12 +100,8 @@ end
 
 local function update_indexes()
   if old_phase ~= args.phase then
-    redis.call('ZREM', args.prefix .. 'phase:' .. old_phase, args.export_id)
-    redis.call('ZADD', phase_index, args.created_ms, args.export_id)
-    remove_from_index(args.prefix, 'place', place_of(args.facets.connection, old_phase), {args.export_id})
-    for facet, value in pairs(args.facets) do
-      add_to_index(args.prefix, facet, value, args.created_ms, args.export_id)
-    end
+    number = number or number_of_old(args.prefix, args.export_id, {args.connection, args.kind, record[6], old_phase})
+    move_export(args.prefix, number, args.phase, args.error)
   end
 end
 
@@ -203,6 +205,22 @@ local function update_slots()
   end
 end
 
+local function may_keep()
+  local keep = args.keep
+  return keep and args.due_ms <= args.now_ms and not cancel_requested
+    and not (keep.is_last_slot and has_waiting(args.prefix, args.next_role, next_queue, args.now_ms))
+    and not has_failed_calls(args.prefix, args.connection, args.phase)
+    and count_kept_call(rate, keep.interval_ms, args.now_ms)
+end
+
+-- Claims the next step for the worker of this one. As after a claim, its entry is due when the lease ends.
+local function keep_next_step()
+  local until_ms = args.now_ms + args.keep.lease_ms
+  redis.call('HSET', export, 'version', args.keep.version, 'claims', 1)
+  redis.call('ZADD', open, until_ms, args.export_id)
+  redis.call('ZADD', next_queue, until_ms, args.next_job_id)
+end
+
 local function schedule_next_step()
   local due_ms = args.due_ms
   if cancel_requested and not args.cancel_delivered then
@@ -221,21 +239,18 @@ end
 -- clears the indexes.
 local function end_export()
   redis.call('ZREM', open, args.export_id)
-  redis.call('ZADD', ended, args.now_ms, args.export_id)
-  count_end(args.prefix, args.facets.connection, args.now_ms, args.counted)
-  redis.call('ZREMRANGEBYSCORE', events, '-inf', args.now_ms - args.retention_ms)
-  for _, index in ipairs({events, unpack(outboxes)}) do
-    redis.call('ZADD', index, args.now_ms, args.event_id)
-    -- The events of an index have expired by then. A sink that was removed from the configuration never empties its
-    -- outbox.
-    redis.call('PEXPIRE', index, args.retention_ms)
+  log_end(args.prefix, number, args.now_ms, args.generation)
+  count_end(args.prefix, args.connection, args.now_ms, args.counted)
+  for _, outbox in ipairs(outboxes) do
+    redis.call('ZADD', outbox, args.now_ms, args.event_id)
+    -- Its events have expired by then. A sink that was removed from the configuration never empties its outbox.
+    redis.call('PEXPIRE', outbox, args.retention_ms)
   end
-  local kept = redis.call('HMGET', export, 'message', 'number', 'requested_by')
-  local identity = kept[1] or nil
+  local identity = redis.call('HGET', export, 'message') or nil
   write_past(args.prefix, args.export_id, {
-    phase = args.phase, generation = args.generation, step = args.step, number = kept[2] or 0, saved = args.version,
-    until_ms = args.now_ms + args.retention_ms, connection = args.facets.connection, kind = args.facets.kind,
-    requested_by = kept[3], error = args.facets.error, identity = identity and string.sub(identity, #args.prefix + 1),
+    phase = args.phase, generation = args.generation, step = args.step, number = number, saved = args.version,
+    until_ms = args.now_ms + args.retention_ms, connection = args.connection, kind = args.kind,
+    requested_by = record[6], error = args.error, identity = identity and string.sub(identity, #args.prefix + 1),
   }, ARGV[2], args.retention_ms)
   -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
   redis.call('PEXPIRE', identity or dedupe, args.retention_ms)
@@ -246,7 +261,7 @@ if args.mode ~= 'end' then
   save_lists()
 end
 update_indexes()
-add_change(args.prefix, args.export_id, args.facets.connection, args.facets.kind, args.phase, old_phase)
+add_change(args.prefix, args.export_id, args.connection, args.kind, args.phase, old_phase)
 update_breakers()
 if args.mode == 'checkpoint' then
   if args.progressed then
@@ -259,7 +274,10 @@ end_step()
 pause_connection()
 keep_duration()
 update_slots()
-if args.mode == 'next' then
+if args.mode == 'next' and may_keep() then
+  keep_next_step()
+  return 'kept'
+elseif args.mode == 'next' then
   schedule_next_step()
 else
   end_export()
