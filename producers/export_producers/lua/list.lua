@@ -228,10 +228,14 @@ local function digest_positions(chunk)
   return known_positions[chunk]
 end
 
+-- Returns how many exports have the metadata that is sought; nil if they are very many.
 local function count_digests()
   local size = 0
   for _, chunk in ipairs(chunks_below(args.prefix, math.floor(highest / chunk_rows))) do
     size = size + #digest_positions(chunk)
+    if size > args.examine_max then
+      return nil
+    end
   end
   return size
 end

@@ -211,6 +211,17 @@ async def test_damaged_export_of_version_0_2_does_not_keep_the_migration_running
     assert {"kind:?", "error:?"} < await facets_in_index(queue_site.redis, queue_site.keys, damaged)
 
 
+async def test_sweep_corrects_the_counters_of_a_redis_that_has_lost_keys(queue_site: QueueSite) -> None:
+    await failed(queue_site)
+    waiting = await queue_site.enqueue()
+    redis, keys = queue_site.redis, queue_site.keys
+    expected = {name: await redis.get(name) for name in await redis.keys(f"{keys.prefix}tally*")}
+    await redis.delete(*expected)
+    await queue_site.sweep()
+    assert {name: await redis.get(name) for name in expected} == expected
+    assert await ids(queue_site, phase=Phase.QUEUED) == [waiting]
+
+
 async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:
     queue_site.timings = Timings(retention_s=0.001)
     await failed(queue_site)

@@ -1,8 +1,8 @@
-"""The sweep: enqueues exports whose queue entry is lost, removes expired exports, and migrates those of version 0.2.
+"""The sweep: enqueues exports whose queue entry is lost, removes expired ones, and migrates those of version 0.2.
 
-The first is a safety net. A queue entry is due again when a lease ends; the sweep is for a Redis that
-has lost the queue but not the records, and for exports that wait longer than the payload of a queue entry is kept. One
-worker sweeps at a time.
+It also compares the counters of 4,000 exports with their rows. The first and the last are a safety net. An entry is
+due again when a lease ends; the sweep is for a Redis that has lost the queue but not the records, and for exports that
+wait longer than the payload of a queue entry is kept. One worker sweeps at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,9 +41,14 @@ class Sweeper:
         self._keys = keys
         self._lock = TimedLock(redis, keys.sweep, owner, timings.grace_s)
         self._timings = timings
-        self._overdue, self._forget, self._migrate = (
+        self._overdue, self._forget, self._migrate, self._audit = (
             Script(redis, script(*names))
-            for names in (("sweep",), ("indexes", "forget"), ("indexes", "migrate_indexes"))
+            for names in (
+                ("sweep",),
+                ("indexes", "forget"),
+                ("indexes", "migrate_indexes"),
+                ("indexes", "audit_tally"),
+            )
         )
 
     async def sweep(self, now: datetime) -> list[str]:
@@ -57,6 +62,7 @@ class Sweeper:
         await self._remove_expired(now)
         lost = await self._enqueue_overdue(now)
         await self._migrate_indexes()
+        await self._audit.word([self._keys.numbers, self._keys.chunks], {"prefix": self._keys.prefix})
         return lost
 
     async def _enqueue_overdue(self, now: datetime) -> list[str]:

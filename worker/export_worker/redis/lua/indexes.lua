@@ -6,7 +6,8 @@
 --
 --   numbers        hash: next (the next number), last_ms (the highest time of acceptance), lowest, lowest_ms (of exports
 --                  that were migrated), codes (how many codes were given), forgotten (entries of the oldest hour that the
---                  sweep has handled), trimmed (the last hour whose log has no spare memory)
+--                  sweep has handled), trimmed (the last hour whose log has no spare memory),
+--                  audited (the chunk whose counters the sweep has compared last)
 --   ids:CHUNK      string of rows of 24 bytes: id (16), time of acceptance in ms (6), generation of the last end (2)
 --   marks:CHUNK    string of rows of 10 bytes: the codes of connection, kind, requester, phase and error. No export: zeros
 --   codes:FACET    hash of value -> code. A connection has seven codes: its own one, and one for it in each phase
