@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-indexes bench-memory format clean
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-export bench-transfer bench-gateway bench-size bench-console bench-indexes bench-memory format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ bench-transfer: install ## Compare transfers into S3 with other tools (ARGS=--he
 
 bench-enqueue: install ## Measure enqueued requests per second: library, HTTP, and plain arq
 	@$(BIN)/python tests/benchmarks/bench_enqueue.py
+
+bench-export: install ## Measure a small export from enqueue to event, beside a worker without guarantees (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/export $(ARGS)
 
 bench-gateway: install ## Measure the gateway's processor time for each request, compared with a bare aiohttp handler
 	@$(BIN)/python tests/benchmarks/bench_gateway.py $(ARGS)

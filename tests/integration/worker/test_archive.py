@@ -13,11 +13,12 @@ import duckdb
 import pytest
 from pyarrow import dataset
 
+from export_producers.filters import ExportFilter
 from export_worker.archive.archiver import Archiver
 from export_worker.archive.hours import HourArchiver
 from export_worker.archive.layout import HOUR, SETTLE, ArchiveFolder, hour_of
 from export_worker.archive.records import EndedRecords
-from export_worker.contract.archive_state import ArchiveState
+from export_worker.contract.archive_state import ArchivePointer, ArchiveState
 from export_worker.lifecycle import transitions
 from export_worker.redis.ended_log import EndedLog
 from export_worker.s3.store import S3Store
@@ -163,3 +164,16 @@ def test_pyarrow_is_loaded_only_to_archive() -> None:
     """See `hours._new_table`: the worker's modules must not load it."""
     code = "import sys, export_worker.wiring.archive; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_page_of_a_time_that_redis_has_forgotten_names_the_archive(
+    queue_site: QueueSite, store: S3Store, bucket: str
+) -> None:
+    await three_ends(queue_site)
+    before = hour_of(queue_site.now)
+    await archived(queue_site, store, bucket)
+    kept_since = queue_site.now - timedelta(seconds=RETENTION_S)
+    page = await queue_site.queue.page(where=ExportFilter(since=kept_since - 2 * HOUR))
+    assert page.archive == ArchivePointer(uri=f"s3://{bucket}/team/history/", before=before)
+    for where in (ExportFilter(), ExportFilter(since=kept_since + HOUR, until=queue_site.now)):
+        assert (await queue_site.queue.page(where=where)).archive is None

@@ -34,7 +34,7 @@ from support.s3_server import s3_credentials
 
 START = datetime(2026, 11, 30, 22, tzinfo=UTC)
 FOLDER = ArchiveFolder("bucket", "history/", "exports")
-ENTRIES = [EndedEntry(f"{number:032x}", epoch_ms(START) + number, 1 + number % 2) for number in range(7)]
+ENTRIES = [EndedEntry(f"{number:032x}", epoch_ms(START) + number, 1 + number % 2, number) for number in range(7)]
 IDENTITIES = [(entry.export_id, entry.generation) for entry in ENTRIES]
 
 

@@ -12,6 +12,7 @@ from export_worker.config.sinks import RedisStreamSink
 from export_worker.config.triggers import RedisStreamTrigger
 from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor, reveal
+from export_worker.doctor.archive import check_archive
 from export_worker.doctor.breakers import check_breakers
 from export_worker.doctor.connections import check_connection
 from export_worker.doctor.finding import Finding, good, split_advice, unreachable, warning, wrong
@@ -138,6 +139,8 @@ async def _redis(config: Config) -> list[Finding]:
         if _has_no_error(findings):
             findings += await check_workers(redis, keys)
             findings += await check_breakers(redis, keys, list(config.connections))
+            if config.worker.archive is not None:
+                findings += await check_archive(redis, keys)
         return findings
 
 

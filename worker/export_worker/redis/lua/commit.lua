@@ -28,12 +28,16 @@
 --                        unchanged). They are appended to the list of stored files
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
+--              keep: {version (string), lease_ms, interval_ms (between two requests), is_last_slot (of the worker, for
+--              steps of this role)}: the worker claims the next step with this version if it is due at once and keep.lua,
+--              which is loaded before this file, allows it (missing: it does not)
 --   mode end:  event_id, generation, counted (what is counted about the export; see statistics.lua)
 --              step (that would run next)
 --              timeline_length (how many entries the timeline in the body has without the note; missing: not compared)
 -- ARGV[2]: mode end: the packed body of the record of the ended export. past.lua, which writes it, is loaded before
--- Answer: saved; lease_lost when another worker has claimed the step; or, in mode end, timeline_grew when the timeline has
---         another length. With the last two, nothing was changed.
+-- Answer: saved; kept, when the worker has claimed the next step as well; lease_lost when another worker has claimed the
+--         step; or, in mode end, timeline_grew when the timeline has another length. With the last two, nothing was
+--         changed.
 local args = cjson.decode(ARGV[1])
 local export, timeline, open, queue, next_queue, job, next_job, dedupe, platform_breaker, kind_breaker, rate, durations,
   slots, parked, control_queue = unpack(KEYS)
@@ -44,7 +48,10 @@ local old_phase, cancel_requested, number = record[3], record[4], tonumber(recor
 if record[1] ~= args.version then
   -- The client repeats a call whose answer was lost. Then this decision is already saved.
   local saved = record[2] or (read_past(args.prefix, args.export_id) or {}).saved
-  return args.mode ~= 'checkpoint' and saved == args.version and 'saved' or 'lease_lost'
+  if args.mode == 'checkpoint' or saved ~= args.version then
+    return 'lease_lost'
+  end
+  return args.keep and record[1] == args.keep.version and 'kept' or 'saved'
 end
 
 -- Whether the timeline has another length than Python has read. It may grow while a worker holds the step: another worker
@@ -198,6 +205,22 @@ local function update_slots()
   end
 end
 
+local function may_keep()
+  local keep = args.keep
+  return keep and args.due_ms <= args.now_ms and not cancel_requested
+    and not (keep.is_last_slot and has_waiting(args.prefix, args.next_role, next_queue, args.now_ms))
+    and not has_failed_calls(args.prefix, args.connection, args.phase)
+    and count_kept_call(rate, keep.interval_ms, args.now_ms)
+end
+
+-- Claims the next step for the worker of this one. As after a claim, its entry is due when the lease ends.
+local function keep_next_step()
+  local until_ms = args.now_ms + args.keep.lease_ms
+  redis.call('HSET', export, 'version', args.keep.version, 'claims', 1)
+  redis.call('ZADD', open, until_ms, args.export_id)
+  redis.call('ZADD', next_queue, until_ms, args.next_job_id)
+end
+
 local function schedule_next_step()
   local due_ms = args.due_ms
   if cancel_requested and not args.cancel_delivered then
@@ -251,7 +274,10 @@ end_step()
 pause_connection()
 keep_duration()
 update_slots()
-if args.mode == 'next' then
+if args.mode == 'next' and may_keep() then
+  keep_next_step()
+  return 'kept'
+elseif args.mode == 'next' then
   schedule_next_step()
 else
   end_export()
