@@ -38,6 +38,7 @@ local codes_max, other_code, first_code = 16384, 7, 16
 local log_hour_ms = 3600000
 local phase_codes = {queued = 1, running = 2, transferring = 3, succeeded = 4, failed = 5, cancelled = 6}
 local facet_slots = {connection = 1, kind = 3, requested_by = 5, phase = 7, error = 9}
+local id_format = string.rep('%02x', 16)
 local no_code, no_marks, no_id = '\0\0', string.rep('\0', mark_bytes), string.rep('\0', 16)
 
 -- A number in full: `..` keeps 14 digits only.
@@ -72,10 +73,7 @@ local function row_of(prefix, number)
   if #found < id_bytes then
     return nil
   end
-  local created_ms, generation = struct.unpack('>I6I2', found, 17)
-  return (string.gsub(string.sub(found, 1, 16), '.', function(byte)
-    return string.format('%02x', string.byte(byte))
-  end)), created_ms, generation
+  return string.format(id_format, string.byte(found, 1, 16)), struct.unpack('>I6I2', found, 17)
 end
 
 local function created_of(prefix, number)
@@ -125,29 +123,44 @@ local function free_code(prefix, code)
   end
 end
 
+-- Adds to counters of some codes, and returns them.
+local function add_to_counters(key, size, codes, changes)
+  local operations = {'OVERFLOW', 'SAT'}
+  for position, code in ipairs(codes) do
+    local last = position * 4 - 2
+    operations[last + 1], operations[last + 2] = 'INCRBY', size
+    operations[last + 3], operations[last + 4] = '#' .. code, changes[code]
+  end
+  return redis.call('BITFIELD', key, unpack(operations))
+end
+
 -- Adds to the counters of one chunk, and to those of all chunks. `changes` has code -> how many more. Returns how many
 -- exports the chunk has, if their number changes.
 local function count(prefix, chunk, changes)
-  local in_chunk, in_all, codes = {'OVERFLOW', 'SAT'}, {'OVERFLOW', 'SAT'}, {}
+  local codes, alive = {}, nil
+  local function add()
+    local sizes = add_to_counters(prefix .. 'tally:' .. chunk, 'u16', codes, changes)
+    local totals = add_to_counters(prefix .. 'tally', 'u32', codes, changes)
+    for position, code in ipairs(codes) do
+      if code == 0 then
+        alive = sizes[position]
+      elseif code >= first_code and totals[position] == 0 then
+        free_code(prefix, code)
+      end
+    end
+    codes = {}
+  end
   for code, more in pairs(changes) do
     if more ~= 0 then
-      local position = #in_chunk
-      in_chunk[position + 1], in_chunk[position + 2] = 'INCRBY', 'u16'
-      in_chunk[position + 3], in_chunk[position + 4] = '#' .. code, more
-      in_all[position + 1], in_all[position + 2] = 'INCRBY', 'u32'
-      in_all[position + 3], in_all[position + 4] = '#' .. code, more
       codes[#codes + 1] = code
+      -- Lua passes some 8,000 arguments at most.
+      if #codes == 1000 then
+        add()
+      end
     end
   end
-  local sizes = redis.call('BITFIELD', prefix .. 'tally:' .. chunk, unpack(in_chunk))
-  local totals = redis.call('BITFIELD', prefix .. 'tally', unpack(in_all))
-  local alive = nil
-  for position, code in ipairs(codes) do
-    if code == 0 then
-      alive = sizes[position]
-    elseif code >= first_code and totals[position] == 0 then
-      free_code(prefix, code)
-    end
+  if #codes > 0 then
+    add()
   end
   return alive
 end
