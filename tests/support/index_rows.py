@@ -100,6 +100,7 @@ LAYOUT_2 = frozenset(
         "digests",
         "digest-names",
         "open-of",
+        "sieve",
         "ended",
         "ended-hours",
         "ended-closed",

@@ -25,6 +25,8 @@ EXPIRED_MAX = 1000
 """Entries of the log of ended exports that one call reads to remove expired exports: it holds Redis for 5 ms."""
 MIGRATED_MAX = 200
 """Exports that one call of the migration moves: it holds Redis for 5 ms."""
+AUDIT_WAIT_MS = 60_000
+"""Between two comparisons of the counters of 4,000 exports, which hold Redis for some milliseconds each."""
 CALLS_MAX = 20
 """Calls that one sweep makes to remove expired exports, and as many to migrate. A million exports are migrated in 20
 minutes, which takes 2% of Redis."""
@@ -62,7 +64,7 @@ class Sweeper:
         await self._remove_expired(now)
         lost = await self._enqueue_overdue(now)
         await self._migrate_indexes()
-        await self._audit.word([self._keys.numbers, self._keys.chunks], {"prefix": self._keys.prefix})
+        await self._compare_counters(now)
         return lost
 
     async def _enqueue_overdue(self, now: datetime) -> list[str]:
@@ -93,6 +95,13 @@ class Sweeper:
                 "until_ms": epoch_ms(now - timedelta(seconds=self._timings.retention_s)),
                 "max": EXPIRED_MAX,
             },
+        )
+
+    async def _compare_counters(self, now: datetime) -> None:
+        """Corrects the counters of some exports, if Redis has lost them."""
+        keys = self._keys
+        await self._audit.word(
+            [keys.numbers, keys.chunks], {"prefix": keys.prefix, "now_ms": epoch_ms(now), "wait_ms": AUDIT_WAIT_MS}
         )
 
     async def _migrate_indexes(self) -> None:

@@ -4,7 +4,8 @@
 -- KEYS: numbers, chunks
 -- ARGV[1]: JSON object
 --   prefix               the namespace with its colon
--- Answer: corrected when a counter was wrong, else right
+--   now_ms, wait_ms      the time, and how long after a comparison the next one is made
+-- Answer: corrected when a counter was wrong, else right; waits when it is too early
 local args = cjson.decode(ARGV[1])
 local numbers, chunks = unpack(KEYS)
 local prefix = args.prefix
@@ -39,11 +40,14 @@ local function missing_in(chunk)
   return missing
 end
 
+if args.now_ms - tonumber(redis.call('HGET', numbers, 'audited_ms') or '0') < args.wait_ms then
+  return 'waits'
+end
 local chunk = next_chunk()
 if not chunk then
   return 'right'
 end
-redis.call('HSET', numbers, 'audited', chunk)
+redis.call('HSET', numbers, 'audited', chunk, 'audited_ms', full(args.now_ms))
 local missing = missing_in(chunk)
 if not next(missing) then
   return 'right'

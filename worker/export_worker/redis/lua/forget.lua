@@ -48,7 +48,7 @@ end
 local function remove_chunk(chunk)
   redis.call('DEL', prefix .. 'ids:' .. chunk, prefix .. 'marks:' .. chunk, prefix .. 'tally:' .. chunk)
   for _, name in ipairs(digest_names) do
-    redis.call('DEL', prefix .. 'digests:' .. name .. ':' .. chunk)
+    redis.call('DEL', prefix .. 'digests:' .. name .. ':' .. chunk, prefix .. 'sieve:' .. name .. ':' .. chunk)
   end
   redis.call('ZREM', prefix .. 'chunks', chunk)
 end

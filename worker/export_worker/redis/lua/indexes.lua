@@ -7,7 +7,7 @@
 --   numbers        hash: next (the next number), last_ms (the highest time of acceptance), lowest, lowest_ms (of exports
 --                  that were migrated), codes (how many codes were given), forgotten (entries of the oldest hour that the
 --                  sweep has handled), trimmed (the last hour whose log has no spare memory),
---                  audited (the chunk whose counters the sweep has compared last)
+--                  audited, audited_ms (the chunk whose counters the sweep has compared last, and when)
 --   ids:CHUNK      string of rows of 24 bytes: id (16), time of acceptance in ms (6), generation of the last end (2)
 --   marks:CHUNK    string of rows of 10 bytes: the codes of connection, kind, requester, phase and error. No export: zeros
 --   codes:FACET    hash of value -> code. A connection has seven codes: its own one, and one for it in each phase
@@ -18,6 +18,8 @@
 --   chunks         sorted set of the chunks that exist
 --   digests:NAME:CHUNK
 --                  string of rows of 4 bytes: a digest of the metadata of this name; see `gateway.search_metadata`
+--   sieve:NAME:CHUNK
+--                  string of 32,768 bits: those of the digests of the chunk are set, so that a search skips other chunks
 --   digest-names   sorted set of the names that have digests
 --   open-of:CODE   sorted set of the numbers of the open exports of one connection
 --   ended:HOUR_MS  string of entries of 14 bytes, appended when an export ends: number (6), time in ms (6), generation (2)
@@ -28,7 +30,7 @@
 -- its place only. There are 16,384 codes. A value that gets none has the code `other`, and readers compare its exports.
 --
 -- Memory, for each export: ids 24.6 and marks 10.2 bytes with the rounding of the allocator, tally 0.1 to 8 (with 16,384
--- codes), log 14 (28 in its own hour), digests 4.1 for each name. An open export also has 100 bytes in `open-of`. A chunk
+-- codes), log 14 (28 in its own hour), digests and sieve 5.2 for each name. An open export also has 100 bytes in `open-of`. A chunk
 -- is removed when the sweep has forgotten all its exports.
 
 local chunk_rows = 4000
@@ -218,6 +220,11 @@ local function digest_of(text)
   return digest == '\0\0\0\0' and '\1\0\0\0' or digest
 end
 
+-- Returns the bit of a digest in the sieve of a chunk.
+local function sieve_bit(digest)
+  return struct.unpack('>I4', digest) % 32768
+end
+
 -- Indexes an export by the metadata that the setting `gateway.search_metadata` names.
 local function add_metadata(prefix, number, metadata)
   local chunk, row = chunk_of(number)
@@ -227,8 +234,11 @@ local function add_metadata(prefix, number, metadata)
       if redis.call('STRLEN', digests) == 0 then
         redis.call('ZADD', prefix .. 'digest-names', 0, name)
         redis.call('SETRANGE', digests, chunk_rows * digest_bytes - 1, '\0')
+        redis.call('SETRANGE', prefix .. 'sieve:' .. name .. ':' .. chunk, 32768 / 8 - 1, '\0')
       end
-      redis.call('SETRANGE', digests, row * digest_bytes, digest_of(name .. '=' .. metadata[name]))
+      local digest = digest_of(name .. '=' .. metadata[name])
+      redis.call('SETRANGE', digests, row * digest_bytes, digest)
+      redis.call('BITFIELD', prefix .. 'sieve:' .. name .. ':' .. chunk, 'SET', 'u1', sieve_bit(digest), 1)
     end
   end
 end
