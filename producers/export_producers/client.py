@@ -109,13 +109,7 @@ class ExportQueue(Closing):
 
     async def known_connections(self) -> dict[str, str]:
         """Returns connection → platform: the connections that the caller passed, else those that workers announced."""
-        return await self.announced_connections() if self._connections is None else dict(self._connections)
-
-    async def announced_connections(self) -> dict[str, str]:
-        """Returns connection → platform: the connections that workers have announced."""
-        async with translate_redis_errors(self._url):
-            announced = await self._redis.hgetall(self._keys.connections)
-        return {name.decode(): platform.decode() for name, platform in announced.items()}
+        return await self.reads.connections() if self._connections is None else dict(self._connections)
 
     async def enqueue(
         self,

@@ -16,7 +16,6 @@ from export_producers.reads.failures import read_failures
 from export_producers.reads.failures_document import Failures
 from export_producers.reasons import fix
 from export_producers.records import Page
-from export_worker.contract.archive_state import ArchivePointer
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
@@ -78,12 +77,8 @@ def list_(
     else:
         click.echo(clean(translated(language, f"no exports{described(where)}")))
     if page.archive is not None:
-        click.echo(clean(translated(language, in_archive(page.archive))), err=True)
-
-
-def in_archive(archive: ArchivePointer) -> str:
-    """Returns where exports are that Redis no longer keeps."""
-    return f"exports that ended before {isoformat(archive.before)} are in the archive {archive.uri}"
+        older = f"exports that ended before {isoformat(page.archive.before)} are in the archive {page.archive.uri}"
+        click.echo(clean(translated(language, older)), err=True)
 
 
 @click.pass_obj
