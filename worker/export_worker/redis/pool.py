@@ -1,7 +1,7 @@
 """A pool of connections that checks a connection before its use without a pass of the event loop.
 
 redis-py reads from each connection with a timeout of 0 before each command, to find out whether it was closed or has
-data that nobody has read. The read always waits for one more pass of the loop. That is a fifth of the cost of a call.
+unread data. The read always waits for one more pass of the loop. That is a fifth of the cost of a call.
 The stream of the connection knows both already.
 """
 
