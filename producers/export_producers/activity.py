@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
+from export_producers.reads.joined import JoinedCalls
 from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp, epoch_ms
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -121,6 +122,7 @@ class ActivityLog:
         self._storage = storage
         self._redis: Any = storage.client
         self._key = storage.keys.activity
+        self._joined = JoinedCalls(self._add)
 
     async def add(self, act: Act) -> None:
         """Adds an entry and removes old ones, with one round trip. An entry without a successor for 90 days expires.
@@ -128,11 +130,16 @@ class ActivityLog:
         Raises:
             ServiceUnreachableError: Redis is unreachable, or refuses the command.
         """
+        await self._joined.answer(act.model_dump_json(exclude_none=True))
+
+    async def _add(self, acts: Sequence[str]) -> Sequence[object]:
         async with self._storage.calls(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.xadd(self._key, {"act": act.model_dump_json(exclude_none=True)}, maxlen=ENTRIES_MAX)
+            for act in acts:
+                pipe.xadd(self._key, {"act": act}, maxlen=ENTRIES_MAX)
             pipe.xtrim(self._key, minid=int(time.time() * 1000) - KEPT_MS, approximate=False)
             pipe.pexpire(self._key, KEPT_MS)
-            await pipe.execute()
+            answers: list[object] = await pipe.execute()
+        return answers
 
     async def page(self, wanted: Callable[[Act], bool], part: ActivityRange, limit: int) -> ActivityPage:
         """Returns the newest entries that are wanted, with one round trip that reads 1,000 entries at most.

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from export_producers.activity import ActivityLog
+from export_producers.archive import ArchiveReader
 from export_producers.choices import LIST_MAX
 from export_producers.closing import Closing
 from export_producers.dry_run import dry_run_of
@@ -20,6 +21,8 @@ from export_producers.filters import EVERY_EXPORT, OPEN_PHASES, ExportFilter
 from export_producers.identities import MessageIdentity
 from export_producers.lua import script
 from export_producers.paging import Listing
+from export_producers.reads.batched import BatchedRead
+from export_producers.reads.joined import JoinedCalls
 from export_producers.reads.reads import Reads
 from export_producers.reasons import Explanation
 from export_producers.records import (
@@ -88,7 +91,10 @@ class ExportQueue(Closing):
         self._client = client = open_redis(redis_url, home=self._keys.home)
         self._redis = commands(client)
         self.storage = Storage(client, self._keys, redis_url)
+        self._offering = JoinedCalls(self._send)
+        self._statuses = BatchedRead(self._read_statuses)
         self._listing = Listing(client, self._keys)
+        self._archive = ArchiveReader(self.storage)
         self.activity = ActivityLog(self.storage)
         self.reads = Reads(self.storage)
         self._enqueue, self._cancel, self._retry = (
@@ -167,10 +173,14 @@ class ExportQueue(Closing):
         offers = await self._with_checked_sinks(
             [each if isinstance(each, InvalidRequestError) else offer(each, uuid4().hex, now) for each in checked]
         )
-        async with translate_redis_errors(self._url):
-            valid = [offer for offer in offers if isinstance(offer, Offer)]
-            answers = iter(await send_offers(self._keys, self._enqueue, valid))
+        valid = [offer for offer in offers if isinstance(offer, Offer)]
+        # Single requests of one moment share a round trip.
+        answers = iter([await self._offering.answer(valid[0])] if len(valid) == 1 else await self._send(valid))
         return [await self._answer(offer, next(answers)) if isinstance(offer, Offer) else offer for offer in offers]
+
+    async def _send(self, offers: Sequence[Offer]) -> list[dict[str, Any]]:
+        async with translate_redis_errors(self._url):
+            return await send_offers(self._keys, self._enqueue, offers)
 
     def _checked(self, request: AnyRequest) -> ExportRequest | InvalidRequestError:
         try:
@@ -187,6 +197,8 @@ class ExportQueue(Closing):
         self, offers: Sequence[Offer | InvalidRequestError]
     ) -> Sequence[Offer | InvalidRequestError]:
         """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed."""
+        if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
+            return offers
         async with translate_redis_errors(self._url):
             return await with_checked_sinks(self._client, self._keys, offers)
 
@@ -233,11 +245,14 @@ class ExportQueue(Closing):
         Raises:
             ExportNotFoundError: The export does not exist.
         """
-        async with translate_redis_errors(self._url):
-            (found,) = await read_statuses(self._client, self._keys, [export_id])
+        found = (await self._statuses.get([export_id]))[export_id]
         if found is None:
             raise ExportNotFoundError(export_id)
         return found
+
+    async def _read_statuses(self, export_ids: Sequence[str]) -> list[Status | None]:
+        async with translate_redis_errors(self._url):
+            return await read_statuses(self._client, self._keys, export_ids)
 
     async def list_exports(self, phase: Phase | None = None, limit: int = 50) -> list[Status]:
         """Returns the newest exports, newest first, of one phase or of all: at most `limit` (1 to 1,000)."""
@@ -254,7 +269,7 @@ class ExportQueue(Closing):
         """Returns one page of a listing. Exports that are accepted later do not shift the next pages.
 
         A page reads 5,000 entries of an index at most. It can have fewer exports than `limit` and still have a cursor.
-        A state in the filter needs one more round trip.
+        A state in the filter needs one more round trip, and a time one more in a minute.
 
         Args:
             phase: Only exports in this phase, whatever phase `where` has.
@@ -269,7 +284,8 @@ class ExportQueue(Closing):
         where = where if phase is None else replace(where, phase=phase)
         overview = None if where.state is None else await self.reads.overview()
         async with translate_redis_errors(self._url):
-            return await self._listing.page(where, max(1, min(limit, LIST_MAX)), position, overview)
+            page = await self._listing.page(where, max(1, min(limit, LIST_MAX)), position, overview)
+        return replace(page, archive=await self._archive.pointer(where.since or where.until))
 
     async def values_in_use(self, facet: Facet) -> list[str]:
         """Returns the connections, kinds, requesters or error codes of the stored exports, sorted."""

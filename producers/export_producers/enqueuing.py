@@ -30,9 +30,7 @@ async def with_checked_sinks(
 ) -> Sequence[Offer | InvalidRequestError]:
     """Replaces offers that name an unknown sink by errors. Until workers have announced sinks, all are allowed.
 
-    Needs one round trip, or none if no offer names a sink. Raises the errors of redis-py.
+    Needs one round trip. Raises the errors of redis-py.
     """
-    if all(isinstance(offer, InvalidRequestError) or offer.request.notify is None for offer in offers):
-        return offers
     known = sorted(name.decode() for name in await commands(redis).hgetall(keys.sinks))
     return [offer.check_sinks(known) if isinstance(offer, Offer) else offer for offer in offers]

@@ -15,7 +15,7 @@ from export_producers.storage import Storage
 from export_producers.worker_records import store_problems
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.slowness import eta_of, in_seconds
-from export_worker.contract.status import Status
+from export_worker.contract.status import Eta, Status
 
 DURATIONS_READ_MAX = 100
 """Durations that are read. Workers keep fewer."""
@@ -100,10 +100,20 @@ async def with_eta(storage: Storage, status: Status) -> Status:
     Raises:
         ServiceUnreachableError: Redis cannot be reached or refuses a command.
     """
-    key = storage.keys.durations(status.connection, status.kind)
+    eta = await read_eta(storage, status.connection, status.kind)
+    return status if eta is None else status.model_copy(update={"eta": eta})
+
+
+async def read_eta(storage: Storage, connection: str, kind: str) -> Eta | None:
+    """Returns the usual durations of a kind, with one round trip; None if none are known.
+
+    Raises:
+        ServiceUnreachableError: Redis cannot be reached or refuses a command.
+    """
+    key = storage.keys.durations(connection, kind)
     async with storage.calls() as redis:
         durations_s = in_seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
-    return status.model_copy(update={"eta": eta_of(durations_s)}) if durations_s else status
+    return eta_of(durations_s) if durations_s else None
 
 
 def _passed_s(since_ms: float | None, now: datetime) -> float:

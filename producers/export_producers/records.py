@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from export_producers.identities import MessageIdentity
 from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
+from export_worker.contract.archive_state import ArchivePointer
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.past import Past
@@ -125,6 +126,7 @@ class Page:
             has room for. The next page continues there.
         positions: The position of each status, if the listing has an order that can be continued.
         missing: The queues whose exports are missing, because their Redis cannot be reached.
+        archive: Where older exports are, if the filter has a time from which Redis no longer keeps all; else None.
     """
 
     statuses: list[Status]
@@ -133,6 +135,7 @@ class Page:
     searched_until: datetime | None = None
     positions: Sequence["Position"] = ()
     missing: tuple[str, ...] = ()
+    archive: ArchivePointer | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

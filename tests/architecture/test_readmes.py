@@ -141,7 +141,7 @@ def test_table_of_commands_is_complete() -> None:
 
 
 def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> None:
-    example, recipe, queues, network, keys, storage, hook, callers = blocks("worker/OPERATING.md", "toml")
+    example, recipe, queues, network, keys, storage, hook, archive, callers = blocks("worker/OPERATING.md", "toml")
     for name in ("GIO_TOKEN", "AMPLITUDE_KEY", "AMPLITUDE_SECRET"):
         clean_environment.setenv(name, "some-token")
     # The later examples repeat a table of the first one, as a reader would edit it.
@@ -149,6 +149,7 @@ def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> N
     hooked = re.sub(r"\[sinks\.hook\]\n(.+\n)+", hook, example)
     networked = re.sub(r"\[connections\.gio\]\n(.+\n)+", network, example)
     called = re.sub(r"\[gateway\]\n(.+\n)+\n\[gateway\.keys\.oncall\]\n(.+\n)+", callers, example)
+    archived = example.replace("[worker]\n", archive)
     for text in (
         example,
         networked,
@@ -158,6 +159,7 @@ def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> N
         f"{example}\n{queues}",
         hooked,
         called,
+        archived,
     ):
         Path("export-worker.toml").write_text(text, encoding="utf-8")
         check_settings(load_config())

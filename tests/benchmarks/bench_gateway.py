@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -27,10 +28,11 @@ from export_producers.client import ExportQueue
 from export_worker.demo.processes import child, free_port, plain_environment, redis_server, wait_until_listening
 
 KEY = "a-key-of-the-gateway-0123456789abcdef"
+KIND = "growingio.segment_users"
 REQUEST = json.dumps(
     {
         "connection": "gio",
-        "export": {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
+        "export": {"kind": KIND, "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"},
         "metadata": {"order": "42"},
     }
 )
@@ -107,6 +109,8 @@ async def calls(directory: Path) -> AsyncIterator[dict[str, Call]]:
     async with AsyncExitStack() as stack:
         redis_url = await stack.enter_async_context(redis_server(directory))
         queue = await stack.enter_async_context(ExportQueue(redis_url))
+        redis: Any = queue.storage.client
+        await redis.rpush(queue.storage.keys.durations("gio", KIND), *range(4000, 4050))
         ids = [(await queue.enqueue(REQUEST)).export_id for _ in range(EXPORTS)]
         port, peer_port = free_port(), free_port()
         settings = {"PORT": str(port), "API_KEYS": json.dumps([KEY]), "REQUESTS_PER_SECOND": "1e6", "BURST": "1000000"}

@@ -135,11 +135,18 @@ class Chronicle:
             before = next((change.phase for change in reversed(self.changes) if change.export_id == export_id), "")
             self.requests.append(Request(now_s, script, export_id, before))
         lease = self._leases.get(export_id)
-        is_over = verdict in {"saved", "released", "handed_back"} and arguments.get("mode") != "checkpoint"
+        is_over = verdict in {"saved", "kept", "released", "handed_back"} and arguments.get("mode") != "checkpoint"
         if is_over and lease is not None and lease.version == arguments["version"]:
             del self._leases[export_id]
         sealed = f"{export_id}/_SUCCESS" in self._s3.objects
         self.changes.append(Change(now_s, script, worker, export_id, phase, step, retry, sealed))
+        if verdict == "kept" and arguments["keep"]["version"] != self._version(export_id):
+            # The commit has claimed the next step. A repeated commit has the same version.
+            self._note_claim(worker, {"export_id": export_id, "version": arguments["keep"]["version"]})
+
+    def _version(self, export_id: str) -> str:
+        lease = self._leases.get(export_id)
+        return "" if lease is None else lease.version
 
     def _read(self, export_id: str) -> tuple[str, int, str]:
         phase, step, retry = self._redis.hmget(self._keys.export(export_id), "phase", "step", "retry")

@@ -18,6 +18,7 @@ class Scenario:
         retrier: When the first export is retried.
         retry_from: The step that the retry names.
         renamed: Each job of the platform names its files otherwise.
+        quick: The platform has finished each job when it answers the submit, so a worker keeps the export.
         missing_once: The first file of each job is missing when it is opened for the first time.
         down_s: The platform refuses every call in the first seconds.
         poison: Every worker dies when it makes this call.
@@ -32,6 +33,7 @@ class Scenario:
     retrier: When | None = None
     retry_from: Literal["submit", "poll", "transfer"] = "submit"
     renamed: bool = False
+    quick: bool = False
     missing_once: bool = False
     down_s: float = 0.0
     poison: str = ""
@@ -70,6 +72,11 @@ SCENARIOS = {
         ),
         Scenario("missing", files=TWO_PARTS, missing_once=True),
         Scenario("outage", exports=2, down_s=5.0),
+        Scenario("quick", quick=True),
+        Scenario("quick-two", quick=True, exports=2),
+        Scenario("quick-cancel", quick=True, canceller="after a fault"),
+        Scenario("quick-retry", quick=True, retrier="after a fault"),
+        Scenario("quick-fail-over", quick=True, fail_over="never"),
         Scenario("poison", exports=2, poison="platform poll tag1-job1"),
         Scenario("deadline", deadline_s=3),
         Scenario("fail-over", fail_over="never"),

@@ -40,11 +40,13 @@ class ScriptedPlatform:
         files: The files of each job.
         missing_once: The first file of each job is missing when it is opened for the first time.
         is_down: Whether it refuses every call at this moment.
+        quick: Each job is ready when its submit is answered.
     """
 
     files: FilesOfJob
     missing_once: bool
     is_down: Callable[[], bool]
+    quick: bool = False
     jobs: list[Job] = field(default_factory=list)
 
     def check(self) -> str:
@@ -73,7 +75,7 @@ class ScriptedPlatform:
         job.polls += 1
         if job.cancelled:
             return OperationFailed("CANCELLED", "the job was cancelled")
-        if job.polls == 1:
+        if job.polls == 1 and not self.quick:
             return Pending("EXECUTING")
         return Ready("FINISH", tuple(RemoteFile(f"/{operation_id}/{name}", name) for name in job.files))
 
@@ -110,7 +112,7 @@ class PlatformDriver:
         await check_submit()
         tag = str(export.tag_key)
         job = await perform(f"platform submit {tag}", lambda: self._platform.start(tag), _refused, _unclear)
-        return Submitted(job.operation_id, "CREATED")
+        return Submitted(job.operation_id, "CREATED", done=self._platform.quick)
 
     async def poll(self, export: ExportKind, operation_id: str) -> Polled:
         """Returns the state of a job."""

@@ -74,7 +74,9 @@ class World:
         self.keys = Keys(NAMESPACE)
         self.s3 = MemoryS3()
         self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
-        self.platform = ScriptedPlatform(scenario.files_of_job, scenario.missing_once, self._platform_is_down)
+        self.platform = ScriptedPlatform(
+            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick
+        )
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
             services.redis, self.keys, self.s3, self.scheduler.loop.time, copies=scenario.fail_over is not None
@@ -234,18 +236,13 @@ class World:
             return False
         redis, keys = self._services.redis, self.keys
         pipe = redis.pipeline(transaction=False)
-        names = redis.keys(keys.export("*")), redis.keys(keys.past("*"))
-        for export_id in {name.decode().rpartition(":")[2] for found in names for name in found}:
-            pipe.hmget(keys.export(export_id), "phase", "retry")
-            pipe.exists(keys.past(export_id))
+        for name in redis.keys(keys.export("*")):
+            pipe.hmget(name, "phase", "retry")
         for name in self.sinks:
             pipe.zcard(keys.outbox(name))
         answers = pipe.execute()
-        records, outboxes = iter(answers[: -len(self.sinks)]), answers[-len(self.sinks) :]
-        return not any(outboxes) and all(
-            has_past or ((phase or b"").decode() in ENDED and not retry)
-            for (phase, retry), has_past in zip(records, records, strict=True)
-        )
+        records, outboxes = answers[: -len(self.sinks)], answers[-len(self.sinks) :]
+        return not any(outboxes) and all((phase or b"").decode() in ENDED and not retry for phase, retry in records)
 
     def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""

@@ -15,7 +15,7 @@ from random import Random
 
 from export_producers.filters import facets_of_status
 from export_worker.contract.model import epoch_ms, isoformat
-from export_worker.contract.past import Past, pack_body, unpack
+from export_worker.contract.past import HEADER_LINES, Past, pack_body, unpack
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Phase, Progress
 from export_worker.errors import StepError
@@ -90,8 +90,8 @@ class Original:
 
     Args:
         commands: The commands that write it.
-        past: Its packed record, if it has ended; without its state and timeline.
-        state: The state and the timeline of the packed record, a line each.
+        past: Its packed record, if it has ended.
+        text: The header, the state and the timeline of the packed record, by lines.
         facets: What the indexes have of the export.
         ended_ms: When it ended; None if it is open.
     """
@@ -100,7 +100,7 @@ class Original:
     keys: Keys
     commands: Template
     past: Past | None
-    state: Template
+    text: Template
     facets: dict[str, str]
     ended_ms: int | None
 
@@ -110,9 +110,9 @@ class Original:
         return commands if self.past is None else commands + self._packed(self.past, values)
 
     def _packed(self, past: Past, values: Values) -> bytes:
-        state, *timeline = self.state.copy(values).split(b"\n")
-        header = past.header.text.replace(b"%d" % self.values.number, b"%d" % values.number, 1)
-        value = header + pack_body(values.export_id, state, timeline, trace=past.trace)
+        *header, state, timeline = self.text.copy(values).split(b"\n", HEADER_LINES + 1)
+        body = pack_body(values.export_id, state, timeline.split(b"\n"), trace=past.trace)
+        value = b"\n".join((*header, body))
         return _encoded((b"SET", self.keys.past(values.export_id).encode(), value, b"PX", b"%d" % KEPT_MS))
 
 
@@ -122,13 +122,13 @@ async def read_original(site: QueueSite, export_id: str, key: str) -> Original:
     past = None if packed is None else unpack(export_id, packed)
     commands = [command async for command in _commands(site, export_id, key)]
     status = await site.queue.status(export_id)
-    number = int(await site.redis.hget(site.keys.export(export_id), "number") or (past.header.number if past else 0))
+    number = int((await site.record(export_id))["number"])
     values = Values(export_id, key, epoch_ms(status.created_at), number)
-    state = b"" if past is None else b"\n".join((past.state, *past.timeline))
+    text = b"" if past is None else past.header.text + b"\n".join((past.state, *past.timeline))
     written = _template(site.keys, values, b"".join(map(_encoded, commands)))
     facets = facets_of_status(status) | {"phase": status.phase.value}
     ended_ms = None if status.finished_at is None else epoch_ms(status.finished_at)
-    return Original(values, site.keys, written, past, _template(site.keys, values, state), facets, ended_ms)
+    return Original(values, site.keys, written, past, _template(site.keys, values, text), facets, ended_ms)
 
 
 def _template(keys: Keys, values: Values, blob: bytes) -> Template:

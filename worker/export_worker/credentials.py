@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import sys
 from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -107,6 +108,8 @@ class Redactor:
 
     def __init__(self) -> None:
         self._known: dict[str, _Forms] = {}
+        self._shortest = sys.maxsize
+        """The length of the shortest form of a secret. No shorter text contains one."""
         self._holders = Counter[str]()
         self._lock = Lock()
 
@@ -120,12 +123,16 @@ class Redactor:
             # Longest first: if a shorter secret that begins a longer one were masked first, the rest would remain. A
             # new dictionary: threads that fetch credentials add to it while other threads still use the old one.
             known = {**self._known, secret: forms}
-            self._known = dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True))
+            self._set_known(dict(sorted(known.items(), key=lambda item: len(item[0]), reverse=True)))
+
+    def _set_known(self, known: dict[str, _Forms]) -> None:
+        self._shortest = min((len(form) for forms in known.values() for form in forms.uncut), default=sys.maxsize)
+        self._known = known
 
     def extended(self, secrets: Iterable[str]) -> "Redactor":
         """Returns a redactor that masks these values as well, for one message. This one does not mask them."""
         other = Redactor()
-        other._known = self._known
+        other._set_known(self._known)
         for secret in secrets:
             other.add(secret)
         return other
@@ -156,10 +163,12 @@ class Redactor:
             self._holders[secret] -= 1
             if not self._holders[secret]:
                 del self._holders[secret]
-                self._known = {known: forms for known, forms in self._known.items() if known != secret}
+                self._set_known({known: forms for known, forms in self._known.items() if known != secret})
 
     def text(self, text: str) -> str:
         """Returns the text with every known secret masked."""
+        if len(text) < self._shortest:
+            return text
         for forms in self._known.values():
             text = forms.escaped.sub(MASK, text)
             for literal in forms.literal:

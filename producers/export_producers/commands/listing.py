@@ -15,6 +15,7 @@ from export_producers.languages.messages import translated
 from export_producers.reads.failures import read_failures
 from export_producers.reads.failures_document import Failures
 from export_producers.reasons import fix
+from export_producers.records import Page
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
@@ -59,14 +60,14 @@ def list_(
         search=search,
     )
 
-    async def run() -> tuple[list[Status], int | None]:
+    async def run() -> tuple[list[Status], Page]:
         async with open_queue() as queue:
             await check_names(queue, where)
             found = [status async for status in matching(queue, where, limit)]
-            is_full = len(found) == limit and not as_json
-            return found, (await queue.page(limit=1, where=where)).total if is_full else None
+            return found, await queue.page(limit=1, where=where)
 
-    found, total = interrupts.run(run())
+    found, page = interrupts.run(run())
+    total = page.total if len(found) == limit and not as_json else None
     if as_json:
         click.echo(dumps([item.model_dump(mode="json") for item in found]))
     elif found:
@@ -75,6 +76,11 @@ def list_(
             click.echo(translated(language, f"the newest {limit} of {total} exports; --limit shows more"), err=True)
     else:
         click.echo(clean(translated(language, f"no exports{described(where)}")))
+    if page.archive is not None:
+        where_older = (
+            f"exports that ended before {isoformat(page.archive.before)} are in the archive {page.archive.uri}"
+        )
+        click.echo(clean(translated(language, where_older)), err=True)
 
 
 @click.pass_obj

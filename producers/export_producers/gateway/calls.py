@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -152,7 +153,10 @@ def name_of(method: str, path: str) -> str:
 def call_of(request: web.Request) -> Call | None:
     """Returns the row of a request; None if there is no such route."""
     resource = request.match_info.route.resource
-    if resource is None:
-        return None
-    name = name_of(request.method, resource.canonical)
+    return None if resource is None else _call_of(request.method, resource.canonical)
+
+
+@lru_cache(maxsize=512)
+def _call_of(method: str, path: str) -> Call | None:
+    name = name_of(method, path)
     return CALLS.get(name) or PAGES.get(name)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -12,6 +13,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from export_producers.choices import LIST_MAX
+from export_producers.client import ExportQueue
+from export_producers.facts import read_eta
 from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal
 from export_producers.gateway.callers.wrong_keys import WrongKeys
@@ -27,7 +30,7 @@ from export_producers.reads.overview_document import Overview, WorkerState
 from export_producers.reads.shared import SharedRead, SharedReads
 from export_worker.contract.dry_run import PreviewCall
 from export_worker.contract.names import NAME_MAX_CHARS, did_you_mean
-from export_worker.contract.status import Status
+from export_worker.contract.status import Eta, Status
 
 CatalogCall = Callable[[str, str, str | None], Awaitable[list[dict[str, Any]]]]
 """Lists a resource of a connection. Takes connection, resource, and project or None."""
@@ -38,6 +41,10 @@ EXPORT = "/v1/exports/{export_id:[0-9A-Za-z-]{1,64}}"
 BODY_TIMEOUT_S = 20.0
 """Limit for receiving a body, which has some kilobytes. A slower client would hold a connection for nothing."""
 
+ETA_KEPT_S = 5.0
+"""The usual durations of a kind change with each export that ends, but only a little."""
+ETAS_MAX = 200
+"""Kinds and connections whose usual durations are kept, a few hundred bytes each."""
 ASKING_MAX = 4
 """Questions to platforms that one caller may have open: catalogs and dry runs."""
 
@@ -48,6 +55,7 @@ class GatewayContext:
 
     Args:
         wrong_keys: The wrong keys of each address, in calls and at the login.
+        etas: The usual durations of each kind, read again after some seconds.
         changes: Reads the changes of exports once for all clients.
         overview: Reads the overview once for all callers of a second.
         workers: Reads the workers in the same way.
@@ -77,6 +85,7 @@ class GatewayContext:
     streams: list[web.Request] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
     in_flight: set[tuple[str | None, str]] = field(default_factory=set)
+    etas: SharedReads[Eta | None] = field(default_factory=partial(SharedReads, ETA_KEPT_S, most=ETAS_MAX))
     asking: list[str] = field(default_factory=list)
     doctor_running: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,6 +97,20 @@ class GatewayContext:
         The overview, which all pages show, sets this clock once a minute.
         """
         return self.queue.now
+
+    async def with_eta(self, queue: ExportQueue, status: Status) -> Status:
+        """Returns a status with the usual durations of its kind, which may be some seconds old once they are known.
+
+        Raises:
+            ServiceUnreachableError: Redis cannot be reached or refuses a command.
+        """
+        read = partial(read_eta, queue.storage, status.connection, status.kind)
+        key = queue.storage.url, queue.storage.keys.namespace, status.connection, status.kind
+        eta = await self.etas.get(key, read)
+        if eta is None:
+            self.etas.forget(key)
+            return status
+        return status.model_copy(update={"eta": eta})
 
     @contextmanager
     def hold_key(self, owner: str | None, key: str | None) -> Iterator[None]:

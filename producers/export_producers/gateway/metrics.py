@@ -27,6 +27,7 @@ class Metrics:
             labels,
             registry=self._registry,
         )
+        self._found: dict[tuple[str, str, int, bool], tuple[Counter, Histogram | None]] = {}
         self.streams = Gauge("export_gateway_streams", "Open event streams.", registry=self._registry)
 
         self._up = Gauge(
@@ -39,10 +40,18 @@ class Metrics:
 
     def served(self, method: str, route: str, status: int, seconds: float, *, stream: bool) -> None:
         """Counts one request. The duration of an event stream is not recorded."""
-        method = method if method in METHODS else "other"
-        self._requests.labels(method, route, str(status)).inc()
-        if not stream:
-            self._seconds.labels(method, route).observe(seconds)
+        key = method if method in METHODS else "other", route, status, stream
+        # Remembered: prometheus_client takes longer to find them than to count.
+        count, duration = self._found.get(key) or self._find(key)
+        count.inc()
+        if duration is not None:
+            duration.observe(seconds)
+
+    def _find(self, key: tuple[str, str, int, bool]) -> tuple[Counter, Histogram | None]:
+        method, route, status, stream = key
+        duration = None if stream else self._seconds.labels(method, route)
+        found = self._found[key] = self._requests.labels(method, route, str(status)), duration
+        return found
 
     async def response(self, *, redis_up: bool) -> web.Response:
         """Returns all metrics in Prometheus's text format."""

@@ -40,15 +40,16 @@ local function is_unchanged()
   if args.event_id then
     return unpack_record()
   end
-  local found = redis.call('HMGET', export, 'step', 'phase')
-  return found[1] == args.step and found[2] == args.old_phase
+  local record = redis.call('HMGET', export, 'step', 'phase')
+  return record[1] == args.step and record[2] == args.old_phase
 end
 
 if not is_unchanged() then
   return 'changed'
 end
 local record = redis.call('HMGET', export, 'connection', 'kind', 'requested_by')
-local number = number_of_old(args.prefix, args.export_id, {record[1], record[2], record[3], args.old_phase})
+record[4] = args.old_phase
+local number = number_of_old(args.prefix, args.export_id, record)
 redis.call('ZREM', args.prefix .. 'ended', args.export_id)
 redis.call('HSET', export, 'status', args.status, 'phase', args.phase, 'retry', args.start)
 local message = redis.call('HGET', export, 'message') or nil

@@ -29,6 +29,7 @@ def merged_exports(pages: Answers[Page], limit: int, before: Positions) -> Page:
         None if None in totals else sum(total or 0 for total in totals),
         None if found.bound is None or len(found.items) >= limit else found.bound[0],
         missing=pages.missing,
+        archive=next((page.archive for page in pages.found if page.archive is not None), None),
     )
 
 

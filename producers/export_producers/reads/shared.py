@@ -108,3 +108,7 @@ class SharedReads(Generic[Document]):
         if len(self._reads) > self._most:
             del self._reads[next(iter(self._reads))]
         return await shared.get()
+
+    def forget(self, key: Hashable) -> None:
+        """Makes the next caller read the document with this key again."""
+        self._reads.pop(key, None)

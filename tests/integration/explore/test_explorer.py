@@ -16,6 +16,8 @@ SMALL_WALKS = (
     Walk(SCENARIOS["plain"], ("kill", "lose")),
     Walk(SCENARIOS["parts"], ("freeze",), ("s3", "commit")),
     Walk(SCENARIOS["cancel-after-fault"], ("kill", "hang"), ("s3", "commit")),
+    Walk(SCENARIOS["quick"], ("kill", "lose"), ("commit",)),
+    Walk(SCENARIOS["quick-cancel"], ("kill", "freeze"), ("commit",)),
     Walk(SCENARIOS["poison"], depth=0),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
 )

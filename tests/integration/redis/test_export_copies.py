@@ -19,7 +19,7 @@ async def test_copy_with_the_values_of_its_original_is_equal_to_it(queue_site: Q
     of_exports = [each for originals in shares.values() for each in originals]
     commands = b"".join(each.copy(each.values) for each in of_exports)
     rewritten = [name for name in before if name.encode() in commands]
-    assert {name.split(":")[1] for name in rewritten} >= {"export", "open", "past"}
+    assert {name.split(":")[1] for name in rewritten} >= {"export", "timeline", "open", "past"}
     await queue_site.redis.delete(*rewritten)
     server = urlsplit(redis_url)
     write(str(server.hostname), server.port or 0, [each.copy(each.values) for each in of_exports])

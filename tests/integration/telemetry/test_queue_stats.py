@@ -10,6 +10,7 @@ from export_producers.explain import explanation
 from export_producers.facts import read_facts
 from export_producers.triggers.metrics import TriggerPages
 from export_producers.triggers.redis_stream import ConsumerGroup, lag_s
+from export_worker.contract.model import isoformat
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.slowness import DURATIONS_MIN, SLOW_FACTOR, SLOW_MIN_S
 from export_worker.redis.claims import PlatformSignal, Timings
@@ -109,6 +110,9 @@ async def test_metrics_of_queue_are_absent_without_redis(queue_site: QueueSite) 
     names = {f"export_worker_{name}" for name in QUEUE_METRICS}
     await queue_site.running()
     queue_site.later(SLOW_MIN_S + 1)
+    until = isoformat(queue_site.now - timedelta(hours=1))
+    archived = {"uri": "s3://b/history/", "until": until, "retention_s": "86400"}
+    await queue_site.redis.hset(queue_site.keys.archive, mapping=archived)
     for snapshot, present in ((await read(queue_site), True), (None, False)):
         text = (await metrics.text(snapshot)).decode()
         found = {

@@ -21,7 +21,7 @@ def after(seconds: float) -> datetime:
 
 
 def entry(generation: int = 1, seconds: float = 100) -> EndedEntry:
-    return EndedEntry(ID, epoch_ms(after(seconds)), generation)
+    return EndedEntry(ID, epoch_ms(after(seconds)), generation, 0)
 
 
 def status(**more: object) -> Status:

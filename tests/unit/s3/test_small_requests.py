@@ -33,6 +33,7 @@ STORES = {
     "another store": (Endpoint("us-east-1", "http://store.example:9000"), "bucket"),
     "behind a path": (Endpoint("us-east-1", "https://store.example/s3/"), "bucket"),
     "IPv6": (Endpoint("us-east-1", "http://[::1]:9000"), "bucket"),
+    "upper case": (Endpoint("us-east-1", "http://Store.Example:9000"), "bucket"),
     "usual port": (Endpoint("us-east-1", "https://store.example:443"), "bucket"),
     "virtual host": (Endpoint("oss", "https://oss-cn-hangzhou.aliyuncs.com"), "bucket"),
 }
@@ -51,6 +52,10 @@ CALLS: dict[str, tuple[dict[str, Any], ...]] = {
         {"ContentType": "text/csv", "Metadata": {"export-id": "e"}, "IfNoneMatch": "*", "Body": b"bytes"},
         {"ContentType": "text/csv", "Metadata": {"export-id": "e"}, "ChecksumCRC64NVME": "AAAAAAAAAAA=", "Body": b""},
         {"ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg==", "Body": b"b"},
+    ),
+    "upload_part": (
+        {"PartNumber": 1, "UploadId": "2~a-b_c.D+/=&x yä", "ChecksumCRC64NVME": "AAAAAAAAAAA=", "Body": bytearray(9)},
+        {"UploadId": "1", "PartNumber": 10_000, "ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg==", "Body": bytearray(9)},
     ),
     "head_object": ({"ChecksumMode": "ENABLED"},),
     "delete_object": ({"IfMatch": '"0123"'}, {}),
@@ -80,7 +85,7 @@ class Wire:
         """Returns the template of a call's request."""
         shape = OperationShape.of(self.client.meta.service_model.operation_model(OPERATIONS[operation]))
         sent = self.sent(operation, arguments)
-        return RequestTemplate.learned(shape, sent, arguments, self.credentials, self.client.meta.config)
+        return RequestTemplate.learned(shape, sent, arguments, self.credentials)
 
     @property
     def credentials(self) -> Any:
@@ -118,18 +123,18 @@ def assert_equal_requests(site: Wire, bucket: str, keys: tuple[str, ...] = KEYS)
 
 def assert_equal(template: RequestTemplate, sent: AWSPreparedRequest, arguments: dict[str, Any], keys: Any) -> None:
     built = template.build(arguments, keys)
-    head, _, rest = template.wire(built, len(arguments.get("Body", b""))).partition(b"\r\n")
+    head, _, rest = built.wire(len(arguments.get("Body", b""))).partition(b"\r\n")
     lines = dict(_field(line) for line in rest.strip().split(b"\r\n"))
     expected = {name.lower(): _bytes(value) for name, value in sent.headers.items()}
     host = lines.pop("host").decode()
     assert lines.pop("accept-encoding") == b"identity"
     assert len(lines.pop("amz-sdk-invocation-id")) == len(expected.pop("amz-sdk-invocation-id"))
     assert lines == expected
-    assert (built.method, built.url) == (sent.method, sent.url)
+    assert built.url == sent.url
     scheme, _, address = sent.url.partition("://")
     target = address[address.index("/") :]
     assert head.decode() == f"{sent.method} {target} HTTP/1.1"
-    assert address.removesuffix(target) in {host, f"{host}:443", f"{host}:80"}
+    assert address.removesuffix(target).lower() in {host, f"{host}:443", f"{host}:80"}
     assert scheme in {"http", "https"}
 
 
@@ -177,7 +182,7 @@ def test_request_with_unknown_headers_or_another_signature_is_not_learned() -> N
         for name, value in (("x-amz-s3session-token", "t"), ("Authorization", "AWS4-HMAC-SHA256 Credential=A/1")):
             changed = AWSPreparedRequest("HEAD", sent.url, headers({**sent.headers, name: value}), None, False)
             with pytest.raises(NotSmallError):
-                RequestTemplate.learned(shape, changed, call, site.credentials, site.client.meta.config)
+                RequestTemplate.learned(shape, changed, call, site.credentials)
         other = site.credentials._replace(secret_key="another")
         with pytest.raises(NotSmallError):
-            RequestTemplate.learned(shape, sent, call, other, site.client.meta.config)
+            RequestTemplate.learned(shape, sent, call, other)

@@ -18,6 +18,9 @@ from export_worker.lifecycle.export import Export, accepted
 from export_worker.redis.file_lists import read_state
 from export_worker.redis.scripts import original_bytes
 
+FENCE_BITS = 52
+"""Of the random number that protects a claim. Lua's numbers are exact up to 53 bits."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -41,6 +44,7 @@ class ClaimedStep:
         trace_context: The trace context of the request as JSON, or empty.
         timeline: The entries of the timeline, as JSON; None if the claim has not returned them.
         requested_by: Who requested the export; None if an earlier version accepted it.
+        kept: The worker has kept the export after its step before; see `kept_steps`. Its first request is counted.
         has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
     """
@@ -61,6 +65,7 @@ class ClaimedStep:
     trace_context: str = ""
     timeline: tuple[bytes, ...] | None = None
     requested_by: str | None = None
+    kept: bool = False
     has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
 
@@ -170,6 +175,18 @@ class PlatformSignal:
     check: Literal["up", "down"] | None = None
     pause_s: float = 0.0
     duration_s: float | None = None
+
+    def arguments(self, timings: Timings) -> dict[str, object]:
+        """Returns the arguments of the commit about the platform."""
+        return {
+            "call": self.call,
+            "check": self.check,
+            "pause_ms": int(self.pause_s * 1000),
+            "breaker_threshold": timings.breaker_threshold,
+            "breaker_first_ms": int(timings.breaker_first_s * 1000),
+            "breaker_max_ms": int(timings.breaker_max_s * 1000),
+            "duration_ms": None if self.duration_s is None else int(self.duration_s * 1000),
+        }
 
 
 NO_SIGNAL = PlatformSignal()

@@ -6,13 +6,14 @@ under `rediss://` and do not decode passwords.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from functools import lru_cache
+from types import TracebackType
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from arq.connections import ArqRedis
-from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import AuthenticationError, RedisError
@@ -25,6 +26,7 @@ from export_worker.errors import ConfigError
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.cluster import ClusterPool
 from export_worker.redis.failures import redis_address, redis_failure
+from export_worker.redis.pool import Pool
 from export_worker.redis.sentinel import is_sentinel_url, sentinel_pool
 
 CONNECT_TIMEOUT_S = 5.0
@@ -88,11 +90,11 @@ def open_redis(
     }
     try:
         if is_sentinel_url(redis_url):
-            pool: BlockingConnectionPool = sentinel_pool(redis_url, **options)
+            pool: Pool = sentinel_pool(redis_url, **options)
         elif home is not None and urlsplit(redis_url).scheme != "unix":
             pool = ClusterPool.from_url(redis_url, key=home, backoff=backoff, retries=retries, **options)
         else:
-            pool = BlockingConnectionPool.from_url(redis_url, **options)
+            pool = Pool.from_url(redis_url, **options)
         # Finds an option that redis-py does not know. Otherwise the first command would fail.
         pool.connection_class(**pool.connection_kwargs)
     except ValueError as error:
@@ -210,42 +212,64 @@ async def check_writes(redis: ArqRedis, keys: Keys) -> None:
     await redis.set(keys.write_check, "1", px=WRITE_CHECK_TTL_MS)
 
 
-@asynccontextmanager
-async def translate_redis_errors(redis_url: str) -> AsyncIterator[None]:
+def translate_redis_errors(redis_url: str) -> AbstractAsyncContextManager[None]:
     """Ends the block, one call of a producer, after `CALL_TIMEOUT_S`, and translates its errors.
 
     Raises:
         ServiceUnreachableError: Redis cannot be reached, refuses a command, or has not answered within
             `CALL_TIMEOUT_S`.
     """
-    try:
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            with _warning_if_slow(redis_url):
-                yield
-    except (RedisError, OSError) as error:
-        raise redis_failure(redis_url, error) from None
+    return _ProducerCall(redis_url)
 
 
-@contextmanager
-def _warning_if_slow(redis_url: str) -> Iterator[None]:
+class _ProducerCall(AbstractAsyncContextManager[None]):
+    """One call of a producer. A class, because each request of a gateway makes some: generators cost twice as much."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = redis_url
+        self._timeout = asyncio.timeout(CALL_TIMEOUT_S)
+        self._warning = _Warning(redis_url)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._warning.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._warning.__exit__(kind, error, traceback)
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError as late:
+            raise redis_failure(self._url, late) from None
+        if isinstance(error, RedisError | OSError):
+            raise redis_failure(self._url, error) from None
+
+
+class _Warning(AbstractContextManager[None]):
     """Logs a warning, with the address of Redis, if the block takes longer than `WARN_AFTER_S`.
 
     Of blocks that are late at the same time, only the first one logs it: a service may make hundreds of calls at once.
     """
-    this, address = object(), redis_address(redis_url)
-    late = _late.setdefault(address, set())
 
-    def warn() -> None:
-        if not late:
-            _log.warning("waiting for Redis at %s", address)
-        late.add(this)
+    def __init__(self, redis_url: str) -> None:
+        self._address = _address(redis_url)
+        self._late = _late.setdefault(self._address, set())
 
-    warning = asyncio.get_running_loop().call_later(WARN_AFTER_S, warn)
-    try:
-        yield
-    finally:
-        warning.cancel()
-        late.discard(this)
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(WARN_AFTER_S, self._warn)
+
+    def _warn(self) -> None:
+        if not self._late:
+            _log.warning("waiting for Redis at %s", self._address)
+        self._late.add(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._late.discard(self)
+
+
+_address = lru_cache(maxsize=16)(redis_address)
 
 
 async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> None:
@@ -263,7 +287,7 @@ async def wait_for_redis(redis_url: str, stop: asyncio.Event | None = None) -> N
     pinging = asyncio.create_task(_ping_until_answered(redis, failures))
     stopping = asyncio.create_task((stop or asyncio.Event()).wait())
     try:
-        with _warning_if_slow(redis_url):
+        with _Warning(redis_url):
             await asyncio.wait({pinging, stopping}, timeout=STARTUP_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             await asyncio.wait({pinging}, timeout=LAST_PING_S)

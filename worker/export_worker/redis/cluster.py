@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio.connection import BlockingConnectionPool, Connection, SSLConnection
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import AbstractBackoff
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
+
+from export_worker.redis.pool import Pool
 
 HOPS_MAX = 5
 """Redirects of one new connection. More come only from nodes that disagree about the owner."""
@@ -144,7 +146,7 @@ class _RoutedTlsConnection(_RoutedConnection, SSLConnection):
     """The same with TLS."""
 
 
-class ClusterPool(BlockingConnectionPool):
+class ClusterPool(Pool):
     """Connections to the node that owns one key. When all are in use, further calls wait for a free one.
 
     Args:

@@ -77,11 +77,20 @@ class Rate:
 
         return request_gate
 
-    def for_transfer(self) -> RequestGate:
-        """Returns the gate for the requests of one transfer. They wait without a limit."""
+    def for_transfer(self, counted: int = 0) -> RequestGate:
+        """Returns the gate for the requests of one transfer. They wait without a limit.
+
+        Args:
+            counted: How many of the first requests the step's claim has counted.
+        """
+        left = counted
 
         async def request_gate() -> None:
-            await self._wait(self._transfers, float("inf"))
+            nonlocal left
+            if left > 0:
+                left -= 1
+            else:
+                await self._wait(self._transfers, float("inf"))
 
         return request_gate
 

@@ -31,6 +31,7 @@ from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, event_id_of, has_progressed
 from export_worker.redis.claims import (
+    FENCE_BITS,
     NO_SIGNAL,
     ClaimedStep,
     ClaimResult,
@@ -43,6 +44,7 @@ from export_worker.redis.claims import (
 )
 from export_worker.redis.client import commands
 from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
+from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.redis.scripts import Script
 from export_worker.redis.statistics import counted_end
@@ -67,9 +69,6 @@ SILENCE_MIN_S = 3.0
 """The shortest silence of all workers that counts as an outage of Redis: three missed claims, because an idle worker
 claims once a second. If the wait between two claims of an idle worker counted, the leases of dead workers would never
 end."""
-
-FENCE_BITS = 52
-"""Of the random number that protects a claim. Lua's numbers are exact up to 53 bits."""
 
 DURATIONS_MAX = 20
 """Durations kept for each kind on each connection: enough for a median, and few enough for every claim to return."""
@@ -207,9 +206,17 @@ class Store:
         return replace(claimed, export=decision.export, has_lists=is_apart(decision.export), timeline=timeline)
 
     async def commit(
-        self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal = NO_SIGNAL
-    ) -> None:
+        self,
+        claimed: ClaimedStep,
+        decision: Decision,
+        now: datetime,
+        signal: PlatformSignal = NO_SIGNAL,
+        keep: Keep | None = None,
+    ) -> ClaimedStep | None:
         """Saves what a step has decided, ends its lease, and schedules the next step or the completion event.
+
+        Returns:
+            The next step, if this call has claimed it.
 
         Raises:
             LeaseLostError: Another worker has claimed the step; nothing was changed.
@@ -217,11 +224,17 @@ class Store:
         export = decision.export
         if isinstance(export.state, Ended):
             await self._end(claimed, decision, now, signal)
-            return
-        following = self._schedule(export, claimed.step + 1, now)
-        await self._save_decision(
-            claimed, decision, now, signal, {"mode": "next", "cancel_delivered": claimed.cancel, **following}
-        )
+            return None
+        following = self._schedule(export, claimed.step + 1, now) | {
+            "mode": "next",
+            "step": claimed.step + 1,
+            "cancel_delivered": claimed.cancel,
+            "keep": keep
+            and keep.arguments(self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)),
+        }
+        is_kept = await self._save_decision(claimed, decision, now, signal, following) == "kept"
+        timeline = with_note(claimed.timeline, _note_of(claimed, decision))
+        return kept_step(claimed, export, keep, timeline) if keep is not None and is_kept else None
 
     async def _end(self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal) -> None:
         """Ends an export: its record with the whole timeline becomes one packed value."""
@@ -267,21 +280,21 @@ class Store:
         body: bytes = b"",
     ) -> str:
         export = decision.export
-        arguments = self._change(claimed, decision) | self._signal_fields(claimed, signal) | ending
-        answer = await self._save.word(self._commit_keys(claimed, export), arguments | {"now_ms": epoch_ms(now)}, body)
+        arguments = self._change(claimed, decision) | signal.arguments(self._timings) | ending
+        stored = (body,) if body else encode_record(export)
+        keys = self._commit_keys(claimed, export)
+        answer = await self._save.word(keys, arguments | {"now_ms": epoch_ms(now)}, *stored)
         if answer == "lease_lost":
             raise LeaseLostError(f"export {export.export_id} was taken over in step {claimed.step}")
         return answer
 
     def _change(self, claimed: ClaimedStep, decision: Decision) -> dict[str, object]:
         export, step = decision.export, claimed.step
-        record = {} if isinstance(export.state, Ended) else encode_record(export)
         return {
             "version": str(claimed.version),
             "export_id": export.export_id,
             "prefix": self._keys.prefix,
             "retention_ms": _ms(self._timings.retention_s),
-            **record,
             **encode_lists(claimed.export if claimed.has_lists else None, export),
             "phase": export.phase,
             "connection": export.request.connection,
@@ -291,22 +304,10 @@ class Store:
             "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
             "role": claimed.role,
-            "job_id": self._keys.job_id(export.export_id, step),
-        }
-
-    def _signal_fields(self, claimed: ClaimedStep, signal: PlatformSignal) -> dict[str, object]:
-        timings = self._timings
-        return {
-            "call": signal.call,
-            "check": signal.check,
             "probe": claimed.probe,
             "spared": claimed.spared,
-            "pause_ms": _ms(signal.pause_s),
-            "breaker_threshold": timings.breaker_threshold,
-            "breaker_first_ms": _ms(timings.breaker_first_s),
-            "breaker_max_ms": _ms(timings.breaker_max_s),
-            "duration_ms": None if signal.duration_s is None else _ms(signal.duration_s),
             "durations_max": DURATIONS_MAX,
+            "job_id": self._keys.job_id(export.export_id, step),
         }
 
     def _commit_keys(self, claimed: ClaimedStep, export: Export) -> list[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+
+from export_worker.redis.pool import Pool
 
 PORT = 26379
 """The default port of a Sentinel."""
@@ -84,7 +85,7 @@ def _host_and_port(item: str) -> tuple[str, int]:
     return host, port or PORT
 
 
-class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+class SentinelPool(SentinelConnectionPool, Pool):
     """Connections to the primary. When all are in use, further calls wait for a free one."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature

@@ -169,6 +169,8 @@ class S3Calls:
         self, operation: str, arguments: dict[str, Any], mode_arguments: ModeArguments, mode: ChecksumMode
     ) -> dict[str, Any]:
         all_arguments = self._arguments(operation, arguments, mode_arguments, mode)
+        if self._small is not None and operation in {PUT, PART}:
+            return self._small.call_in_thread(operation, all_arguments)
         response: dict[str, Any] = getattr(self._client, operation)(**all_arguments)
         return response
 

@@ -152,7 +152,8 @@ def build_client(
     client.meta.events.register("before-parameter-build.s3", add_settings)
     for operation in _NEED_LEASE:
         client.meta.events.register(f"before-send.s3.{operation}", _send_change)
-    client.meta.events.register("before-send.s3.HeadObject", _send)
+    for operation in ("HeadObject", "UploadPart"):
+        client.meta.events.register(f"before-send.s3.{operation}", _send)
     client.meta.events.register("before-call.s3.HeadBucket", _follow_no_redirect)
     client.meta.events.register_last("before-call.s3", _expect_no_continue)
     client.meta.events.register("after-call.s3", _check_response)

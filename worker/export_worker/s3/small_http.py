@@ -1,12 +1,15 @@
-"""Connections on which small requests are sent without a thread.
+"""Connections on which requests are sent without botocore, by the event loop or by a thread.
 
-A connection is opened in a thread and then used by the event loop. Between two requests it belongs to no event loop,
-so it can be closed from every thread.
+A connection is opened in a thread. Between two requests it belongs to no event loop, so the next request may be sent,
+and the connection closed, from every thread.
 """
 
 import asyncio
+import math
 import socket
 import ssl
+import struct
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +21,7 @@ from export_worker.s3.small_answers import Answer, AnswerReader
 from export_worker.s3.threads import run_in_thread
 
 RECEIVE_BYTES = 64 * 1024
+_MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)
 _WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -109,6 +113,28 @@ class Connection:
             raise asyncio.CancelledError
         return reader.answer
 
+    def exchange_in_thread(
+        self, request: bytes, body: bytes | bytearray, reader: AnswerReader, limits: Timeouts
+    ) -> Answer:
+        """Does the same as `exchange` by blocking calls. A large body leaves with one call of the system."""
+        self.is_idle = False
+        self._socket.setblocking(True)
+        try:
+            if isinstance(self._socket, ssl.SSLSocket):
+                self._socket.sendall(request)
+            else:
+                self._socket.sendall(request, _MORE_FOLLOWS)
+            self._socket.sendall(body)
+            ends_s = time.monotonic() + limits.body_s
+            while not reader.feed(self._socket.recv(RECEIVE_BYTES)):
+                if time.monotonic() > ends_s:
+                    raise SilentServerError
+        except _WOULD_WAIT:  # the socket's own timeout has passed
+            raise SilentServerError from None
+        self._socket.setblocking(False)
+        self.is_idle = reader.answer.is_reusable
+        return reader.answer
+
     async def _send(self, data: bytes | bytearray, timeout_s: float) -> None:
         with memoryview(data) as view:
             sent = 0
@@ -176,13 +202,23 @@ class ConnectionPool:
 
     async def take(self, server: Server, executor: ThreadPoolExecutor) -> Connection:
         """Returns an open connection. Raises OSError if there is none and none can be opened."""
+        spare = self._take_spare(server)
+        return await run_in_thread(executor, partial(self._open, server)) if spare is None else spare
+
+    def take_in_thread(self, server: Server) -> Connection:
+        """Does the same as `take` by blocking calls."""
+        spare = self._take_spare(server)
+        return self._open(server) if spare is None else spare
+
+    def _take_spare(self, server: Server) -> Connection | None:
         spare = self._spare[server]
-        while spare:
-            connection = spare.pop()
-            if connection.is_usable():
-                return connection
-            connection.close()
-        return await run_in_thread(executor, partial(self._open, server))
+        with suppress(IndexError):  # another thread may take the last one
+            while True:
+                connection = spare.pop()
+                if connection.is_usable():
+                    return connection
+                connection.close()
+        return None
 
     def give_back(self, connection: Connection) -> None:
         """Keeps a connection for later requests if it is idle, or closes it."""
@@ -203,6 +239,8 @@ class ConnectionPool:
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # for blocking calls
+                opened.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", math.ceil(self.timeouts.read_s), 0))
             if server.is_tls:
                 self._tls = self._tls or self._build_tls()
                 opened = self._tls.wrap_socket(opened, server_hostname=server.host)

@@ -7,15 +7,15 @@ signature. So a bucket whose requests need more, such as another signature, neve
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
-from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+from botocore import auth
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.credentials import ReadOnlyCredentials
-from botocore.utils import percent_encode
+from botocore.utils import percent_encode, percent_encode_sequence
 
 from export_worker.s3.small_http import Server
 
@@ -30,11 +30,13 @@ _OF_SETTINGS = {
     "x-amz-expected-bucket-owner",
 }
 """What `StorageSettings.call_arguments` adds to each call of one client."""
-_NOT_SIGNED = {"amz-sdk-request"}
-"""botocore adds it after it has signed."""
+_NOT_SIGNED = {"amz-sdk-request", "user-agent"}
+"""botocore adds the first one after it has signed. Programs in between may change the other one."""
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/([^/,]+)/([^/,]+)/aws4_request, ")
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 """A value that every program writes into a header in the same way."""
+_AUTH: Any = auth
+"""Its clock is not in the published types, and its signer reads only the time of a request; see `_Moment`."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -50,6 +52,7 @@ class OperationShape:
         method: HTTP's method.
         headers: Names of the headers by argument.
         prefixes: Beginnings of headers by argument, for arguments that are maps.
+        queries: Names in the query of the URL by argument.
         fields: The field, and whether it is a number, by the name of a response's header in lower case.
     """
 
@@ -57,6 +60,7 @@ class OperationShape:
     method: str
     headers: dict[str, str]
     prefixes: dict[str, str]
+    queries: dict[str, str]
     fields: dict[str, tuple[str, bool]]
 
     @classmethod
@@ -71,6 +75,11 @@ class OperationShape:
                 name: shape.serialization["name"]
                 for name, shape in arguments.items()
                 if shape.serialization.get("location") == "headers"
+            },
+            queries={
+                name: shape.serialization["name"]
+                for name, shape in arguments.items()
+                if shape.serialization.get("location") == "querystring" and shape.type_name in {"string", "integer"}
             },
             fields={
                 wire.lower(): (name, shape.type_name != "string")
@@ -87,11 +96,19 @@ class OperationShape:
                 headers[self.headers[name]] = value
             elif name in self.prefixes:
                 headers |= {self.prefixes[name] + key: text for key, text in value.items()}
-            elif name not in {"Bucket", "Key", "Body"}:
+            elif name not in {"Bucket", "Key", "Body", *self.queries}:
                 raise NotSmallError
         if not all(isinstance(text, str) and _PLAIN.fullmatch(text) for text in headers.values()):
             raise NotSmallError
         return headers
+
+    def query_of(self, arguments: Mapping[str, Any]) -> str:
+        """Returns the query of the URL of a call, with its question mark; an empty string if it has none.
+
+        As botocore does, it follows the order of the arguments.
+        """
+        values = {self.queries[name]: value for name, value in arguments.items() if name in self.queries}
+        return f"?{percent_encode_sequence(values)}" if values else ""
 
     def response(self, status: int, headers: Mapping[str, str]) -> dict[str, Any]:
         """Returns the fields of a successful response that the worker reads, as botocore does. Raises ValueError."""
@@ -124,7 +141,6 @@ class RequestTemplate:
         has_length: The request has the length of its body.
         region: Region to sign for.
         service: Service to sign for.
-        config: The client's configuration, which the signer reads.
     """
 
     shape: OperationShape
@@ -135,7 +151,6 @@ class RequestTemplate:
     has_length: bool
     region: str
     service: str
-    config: Any
 
     @classmethod
     def learned(
@@ -144,7 +159,6 @@ class RequestTemplate:
         sent: AWSPreparedRequest,
         arguments: Mapping[str, Any],
         credentials: ReadOnlyCredentials,
-        config: Any,
     ) -> Self:
         """Returns the template of a request that botocore has sent.
 
@@ -152,7 +166,6 @@ class RequestTemplate:
             sent: The request.
             arguments: The arguments of its call.
             credentials: The credentials of the request.
-            config: The client's configuration.
 
         Raises:
             NotSmallError: The request has something that this module does not know.
@@ -161,80 +174,113 @@ class RequestTemplate:
         own = {name.lower() for name in shape.headers_of(arguments)} | _SIGNED_EACH_TIME | _WRITTEN_EACH_TIME
         constant = {name: value for name, value in headers.items() if name.lower() not in own}
         scope, key = _SCOPE.match(headers.get("Authorization", "")), _url_key(arguments["Key"])
+        query = shape.query_of(arguments)
         is_known = {name.lower() for name in constant} <= _OF_CLIENT | _OF_SETTINGS
-        if scope is None or not is_known or sent.method != shape.method or not sent.url.endswith(f"/{key}"):
+        if scope is None or not is_known or sent.method != shape.method or not sent.url.endswith(f"/{key}{query}"):
             raise NotSmallError
-        server, origin = _server(sent.url)
+        server, origin = _server(sent.url.removesuffix(query))
         template = cls(
             shape=shape,
             server=server,
             origin=origin,
-            base_url=sent.url.removesuffix(key),
+            base_url=sent.url.removesuffix(f"{key}{query}"),
             constant=constant,
             has_length="Content-Length" in headers,
             region=scope[1],
             service=scope[2],
-            config=config,
         )
         if not template._builds(headers, sent.url, arguments, credentials):
             raise NotSmallError
         return template
 
-    def build(self, arguments: Mapping[str, Any], credentials: ReadOnlyCredentials) -> AWSRequest:
-        """Returns the signed request of a call. It lacks only the length of its body.
+    def build(self, arguments: Mapping[str, Any], credentials: ReadOnlyCredentials) -> "SmallRequest":
+        """Returns the signed request of a call.
 
         Raises:
             NotSmallError: Only botocore can build it.
         """
-        request = self._unsigned(arguments)
-        self._signer(credentials).add_auth(request)
-        self._complete(request, str(uuid4()))
-        return request
+        return self._built(arguments, credentials, _AUTH.get_current_datetime().strftime(auth.SIGV4_TIMESTAMP))
 
-    def wire(self, request: AWSRequest, length_bytes: int) -> bytes:
-        """Returns a request as it is sent, without its body."""
-        target = str(request.url).removeprefix(self.origin)
-        host = self.server.host_header
-        lines = [f"{self.shape.method} {target} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
-        lines += [f"{name}: {value}" for name, value in request.headers.items()]
-        if self.has_length:
-            lines.append(f"Content-Length: {length_bytes}")
-        return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-    def _unsigned(self, arguments: Mapping[str, Any]) -> AWSRequest:
-        headers = self.shape.headers_of(arguments)
-        headers |= {name: value for name, value in self.constant.items() if name.lower() not in _NOT_SIGNED}
-        request = AWSRequest(self.shape.method, self.base_url + _url_key(arguments["Key"]), headers)
-        request.context["client_config"] = self.config
-        return request
-
-    def _complete(self, request: AWSRequest, invocation_id: str) -> None:
-        request.headers["amz-sdk-invocation-id"] = invocation_id
-        for name, value in self.constant.items():
-            if name.lower() in _NOT_SIGNED:
-                request.headers[name] = value
-
-    def _signer(self, credentials: ReadOnlyCredentials) -> S3SigV4Auth:
+    def _built(self, arguments: Mapping[str, Any], credentials: ReadOnlyCredentials, timestamp: str) -> "SmallRequest":
+        headers = (
+            self.shape.headers_of(arguments)
+            | self.constant
+            | {
+                "X-Amz-Date": timestamp,
+                "X-Amz-Content-SHA256": auth.UNSIGNED_PAYLOAD,
+            }
+        )
+        if credentials.token:
+            headers["X-Amz-Security-Token"] = credentials.token
         if not all(text is None or _PLAIN.fullmatch(text) for text in credentials):
             raise NotSmallError
-        return S3SigV4Auth(credentials, self.service, self.region)
+        url = self.base_url + _url_key(arguments["Key"]) + self.shape.query_of(arguments)
+        target = url.removeprefix(self.origin)
+        headers["Authorization"] = self._authorization(target, headers, credentials, timestamp)
+        return SmallRequest(self, url, target, headers)
+
+    def _authorization(
+        self, target: str, headers: Mapping[str, str], credentials: ReadOnlyCredentials, timestamp: str
+    ) -> str:
+        """Returns the header with the signature. The text to sign is built here, and signed by botocore.
+
+        botocore keeps headers as those of mails, which makes up most of the time of a signature.
+        """
+        signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
+        names = sorted((signed.keys() | {"host"}) - _NOT_SIGNED)
+        signed["host"] = self.server.host_header
+        lines = [f"{name}:{signed[name]}" for name in names]
+        path, _, query = target.partition("?")
+        ordered = "&".join(sorted(query.split("&")))
+        canonical = [self.shape.method, path, ordered, *lines, "", ";".join(names), auth.UNSIGNED_PAYLOAD]
+        signer, moment = _AUTH.S3SigV4Auth(credentials, self.service, self.region), _Moment({"timestamp": timestamp})
+        signature = signer.signature(signer.string_to_sign(moment, "\n".join(canonical)), moment)
+        scope, joined = signer.scope(moment), ";".join(names)
+        return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={joined}, Signature={signature}"
 
     def _builds(
         self, headers: Mapping[str, str], url: str, arguments: Mapping[str, Any], credentials: ReadOnlyCredentials
     ) -> bool:
         """Whether this template builds the request that botocore has sent, with the same signature."""
-        request, signer = self._unsigned(arguments), self._signer(credentials)
-        request.context["timestamp"] = headers["X-Amz-Date"]
-        for name in ("X-Amz-Date", "X-Amz-Security-Token", "X-Amz-Content-SHA256"):
-            if name in headers:
-                request.headers[name] = headers[name]
-        signature = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
-        self._complete(request, headers.get("amz-sdk-invocation-id", ""))
-        built = dict(request.headers.items()) | {"Authorization": headers["Authorization"]}
-        expected = {name: value for name, value in headers.items() if name != "Content-Length"}
-        is_signed = headers["Authorization"].endswith(f"Signature={signature}")
-        is_unsigned_body = headers.get("X-Amz-Content-SHA256") == UNSIGNED_PAYLOAD
-        return is_signed and is_unsigned_body and request.url == url and _folded(built) == _folded(expected)
+        built = self._built(arguments, credentials, headers.get("X-Amz-Date", ""))
+        expected = {name.lower(): value for name, value in headers.items() if name.lower() not in _WRITTEN_EACH_TIME}
+        return built.url == url and {name.lower(): value for name, value in built.headers.items()} == expected
+
+
+@dataclass(frozen=True, slots=True)
+class SmallRequest:
+    """A signed request.
+
+    Args:
+        target: The URL behind the server.
+        headers: All but `Host`, and those of each attempt.
+    """
+
+    template: RequestTemplate
+    url: str
+    target: str
+    headers: Mapping[str, str] = field(repr=False)
+
+    def wire(self, length_bytes: int) -> bytes:
+        """Returns the request as it is sent, without its body."""
+        template = self.template
+        lines = [
+            f"{template.shape.method} {self.target} HTTP/1.1",
+            f"Host: {template.server.host_header}",
+            "Accept-Encoding: identity",
+            f"amz-sdk-invocation-id: {uuid4()}",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        if template.has_length:
+            lines.append(f"Content-Length: {length_bytes}")
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What botocore's signer reads of a request: its time."""
+
+    context: dict[str, str]
 
 
 def _url_key(key: str) -> str:
@@ -248,14 +294,10 @@ def _server(url: str) -> tuple[Server, str]:
     if parts.scheme not in _PORTS or parts.hostname is None or parts.query or "@" in parts.netloc:
         raise NotSmallError
     usual = _PORTS[parts.scheme]
-    host_header = parts.netloc.removesuffix(f":{usual}")
+    host_header = parts.netloc.lower().removesuffix(f":{usual}")
     server = Server(parts.hostname, parts.port or usual, host_header, is_tls=parts.scheme == "https")
     return server, f"{parts.scheme}://{parts.netloc}"
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _folded(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

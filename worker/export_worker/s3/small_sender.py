@@ -1,4 +1,4 @@
-"""Sends small requests on the event loop. botocore deals with every answer other than success.
+"""Sends requests without botocore: small ones on the event loop, bodies of parts in threads.
 
 A call of botocore costs more than a millisecond of processor time, ten times as much as to sign and send the request.
 So the first attempt of a small call is made here. If it succeeds, the call is complete. If not, botocore makes the same
@@ -29,17 +29,27 @@ from export_worker.s3.bounded_http import (
 )
 from export_worker.s3.sessions import LateCredentials
 from export_worker.s3.small_answers import Answer, AnswerReader, BrokenAnswerError
-from export_worker.s3.small_http import ConnectionPool, SilentServerError, Timeouts
+from export_worker.s3.small_http import ConnectionPool, Server, SilentServerError, Timeouts
 from export_worker.s3.small_requests import NotSmallError, OperationShape, RequestTemplate
 from export_worker.s3.threads import run_in_thread
 from export_worker.step_context import check_lease
 
 SMALL_MAX_BYTES = 256 * 1024
 """Largest body of a small request. Its checksum takes the event loop less than 0.1 ms, and its MD5 less than 0.6 ms."""
-OPERATIONS = {"put_object": "PutObject", "head_object": "HeadObject", "delete_object": "DeleteObject"}
-"""The calls with small requests, by botocore's method."""
+OPERATIONS = {
+    "put_object": "PutObject",
+    "upload_part": "UploadPart",
+    "head_object": "HeadObject",
+    "delete_object": "DeleteObject",
+}
+"""The calls that are made in this way, by botocore's method."""
 _CHANGES = {"put_object", "delete_object"}
-_REQUIRED_FIELDS = {"put_object": {"ETag"}, "head_object": {"ETag", "ContentLength"}, "delete_object": set[str]()}
+_REQUIRED_FIELDS = {
+    "put_object": {"ETag"},
+    "upload_part": {"ETag"},
+    "head_object": {"ETag", "ContentLength"},
+    "delete_object": set[str](),
+}
 _EXPECTED_REFUSALS = {404, 409, 412}
 _LEARNING_MAX = 3
 """Attempts to learn the requests of one operation and bucket. One may fail because credentials have just changed."""
@@ -85,6 +95,36 @@ def first_answer(request: AWSPreparedRequest) -> AWSResponse | None:
     return AWSResponse(request.url, answer.status, HTTPHeaders.from_dict(answer.headers), ReadBody(answer.body or b""))
 
 
+_EXCHANGE_ERRORS = (SilentServerError, OSError, BrokenAnswerError)
+
+
+def _check(operation: str) -> None:
+    if operation in _CHANGES:
+        check_lease()
+
+
+def _botocore_error(error: Exception, url: str) -> HTTPClientError:
+    kind = ReadTimeoutError if isinstance(error, SilentServerError) else ConnectionClosedError
+    return kind(endpoint_url=url, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One signed request.
+
+    Args:
+        has_body: Its answer may have a body.
+    """
+
+    server: Server
+    url: str
+    wire: bytes
+    has_body: bool
+
+    def reader(self) -> AnswerReader:
+        return AnswerReader(has_body=self.has_body, success_max_bytes=ANSWER_MAX_BYTES, error_max_bytes=ERROR_MAX_BYTES)
+
+
 class SmallSender:
     """Makes the small calls of one client of boto3.
 
@@ -104,6 +144,12 @@ class SmallSender:
         self._not_learned: Counter[tuple[str, str]] = Counter()
         self._owed = 0
 
+    def call_in_thread(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Makes a call with a body of any size by blocking calls. Raises what the client raises."""
+        first = self._attempt_in_thread(operation, arguments)
+        response = self._judged(operation, arguments, first)
+        return self._by_botocore(operation, arguments, first) if response is None else response
+
     async def call(self, executor: ThreadPoolExecutor, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Makes a call. Raises what the client raises.
 
@@ -115,11 +161,9 @@ class SmallSender:
             arguments: As for boto3. A body has at most `SMALL_MAX_BYTES`.
         """
         first = await self._attempt(executor, operation, arguments)
-        response = self._response(operation, first) if isinstance(first, Answer) else None
+        response = self._judged(operation, arguments, first)
         if response is not None:
             return response
-        if first is not None:
-            self._note_failure((operation, arguments["Bucket"]), first)
         return await run_in_thread(executor, partial(self._by_botocore, operation, arguments, first))
 
     def close(self) -> None:
@@ -130,31 +174,62 @@ class SmallSender:
         self, executor: ThreadPoolExecutor, operation: str, arguments: Mapping[str, Any]
     ) -> Answer | HTTPClientError | None:
         """Sends the request, if it is known how. Returns None if nothing was sent."""
+        prepared = self._prepared(operation, arguments)
+        if prepared is None:
+            return None
+        try:
+            connection = await self._pool.take(prepared.server, executor)
+        except OSError:  # botocore finds the reason for which no connection can be opened
+            return None
+        try:
+            _check(operation)
+            return await connection.exchange(
+                prepared.wire, arguments.get("Body", b""), prepared.reader(), self._pool.timeouts
+            )
+        except _EXCHANGE_ERRORS as error:
+            return _botocore_error(error, prepared.url)
+        finally:
+            self._pool.give_back(connection)
+
+    def _attempt_in_thread(self, operation: str, arguments: Mapping[str, Any]) -> Answer | HTTPClientError | None:
+        """Does the same as `_attempt` by blocking calls."""
+        prepared = self._prepared(operation, arguments)
+        if prepared is None:
+            return None
+        try:
+            connection = self._pool.take_in_thread(prepared.server)
+        except OSError:
+            return None
+        try:
+            _check(operation)
+            return connection.exchange_in_thread(
+                prepared.wire, arguments["Body"], prepared.reader(), self._pool.timeouts
+            )
+        except _EXCHANGE_ERRORS as error:
+            return _botocore_error(error, prepared.url)
+        finally:
+            self._pool.give_back(connection)
+
+    def _prepared(self, operation: str, arguments: Mapping[str, Any]) -> _Prepared | None:
+        """Returns the signed request of a call; None if only botocore can build it."""
         template, credentials = self._templates.get((operation, arguments["Bucket"])), self._credentials.ready()
         if template is None or credentials is None or self._owed:
             return None
-        body = arguments.get("Body", b"")
         try:
             request = template.build(arguments, credentials)
-            connection = await self._pool.take(template.server, executor)
-        except (NotSmallError, OSError):  # botocore finds the reason for which no connection can be opened
+        except NotSmallError:
             return None
-        try:
-            if operation in _CHANGES:
-                check_lease()
-            reader = AnswerReader(
-                has_body=template.shape.method != "HEAD",
-                success_max_bytes=ANSWER_MAX_BYTES,
-                error_max_bytes=ERROR_MAX_BYTES,
-            )
-            wire = template.wire(request, len(body))
-            return await connection.exchange(wire, body, reader, self._pool.timeouts)
-        except SilentServerError as error:
-            return ReadTimeoutError(endpoint_url=str(request.url), error=error)
-        except (OSError, BrokenAnswerError) as error:
-            return ConnectionClosedError(endpoint_url=str(request.url), error=error)
-        finally:
-            self._pool.give_back(connection)
+        wire = request.wire(len(arguments.get("Body", b"")))
+        return _Prepared(template.server, request.url, wire, has_body=template.shape.method != "HEAD")
+
+    def _judged(
+        self, operation: str, arguments: Mapping[str, Any], first: Answer | HTTPClientError | None
+    ) -> dict[str, Any] | None:
+        """Returns the response if the first attempt has succeeded, and notes its failure otherwise."""
+        response = self._response(operation, first) if isinstance(first, Answer) else None
+        if response is None and first is not None:
+            self._note_failure((operation, arguments["Bucket"]), first)
+        return response
 
     def _response(self, operation: str, answer: Answer) -> dict[str, Any] | None:
         """Returns a successful response; None if botocore has to judge the answer."""
@@ -190,9 +265,8 @@ class SmallSender:
         name, credentials = (operation, arguments["Bucket"]), self._credentials.ready()
         if name in self._templates or self._not_learned[name] >= _LEARNING_MAX or credentials is None:
             return
-        shape, config = self._shapes[operation], self._client.meta.config
         try:
-            self._templates[name] = RequestTemplate.learned(shape, sent, arguments, credentials, config)
+            self._templates[name] = RequestTemplate.learned(self._shapes[operation], sent, arguments, credentials)
         except NotSmallError:
             self._not_learned[name] += 1
 

@@ -19,7 +19,8 @@ from export_worker.sinks.large_events import without_objects
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, EventDelivered, EventRefused, Instrument
 
 OUTBOX_POLL_S = 0.25
-"""Wait between reads of an empty outbox: the longest delay of an event, for four small calls a second and sink."""
+"""Wait between reads of an empty outbox: the longest delay of an event that another worker has added. One that this
+worker has added is read at once."""
 DELIVERY_TIMEOUT_S = 45.0
 """A receiver that has not answered after this time has probably lost the request. Its slot is for another event."""
 FLUSH_TIMEOUT_S = 8.0
@@ -87,6 +88,11 @@ class EventDispatcher:
         """Returns one function for each sink, to be called in a loop: it starts due deliveries, or waits."""
         return [each.run_once for each in self._dispatchers.values()]
 
+    def wake(self) -> None:
+        """Reads the outboxes at once: an export has ended here."""
+        for each in self._dispatchers.values():
+            each.wake.set()
+
     async def flush(self) -> None:
         """Delivers what is due now, and waits for running deliveries. Called before a worker stops."""
         with suppress(TimeoutError):
@@ -120,26 +126,30 @@ class _SinkDispatcher:
         self._instrument = instrument
         self._running: set[asyncio.Task[None]] = set()
         self._disabled_reason: str | None = None
+        self.wake = asyncio.Event()
 
     async def run_once(self) -> None:
         """Starts due deliveries up to the limit. If there are none, waits until one ends or until the next read."""
-        if await self._start_due():
+        self.wake.clear()
+        free = self._route.at_once - len(self._running)
+        if free > 0 and await self._start_due(free) == free:
             return
         if len(self._running) < self._route.at_once:
-            await asyncio.sleep(OUTBOX_POLL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OUTBOX_POLL_S):
+                    await self.wake.wait()
         else:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def flush(self) -> None:
-        while await self._start_due() or self._running:
+        while await self._start_due(self._route.at_once - len(self._running)) or self._running:
             if self._running:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
         await cancel_and_wait(*self._running)
 
-    async def _start_due(self) -> int:
-        free = self._route.at_once - len(self._running)
+    async def _start_due(self, free: int) -> int:
         if free <= 0:
             return 0
         due = await self._outbox.take(self._name, self._clock(), free)

@@ -15,6 +15,9 @@ from typing import TextIO
 
 BUFFER_BYTES = 1024 * 1024
 """Lines that wait for the reader. A worker writes this much in about ten minutes."""
+PAUSE_S = 0.02
+"""After each write. Lines of this time are written together: to wake the thread for each line costs more than the line.
+A process that is killed loses the lines of its last pause."""
 FLUSH_S = 1.0
 """Time for the last lines when the process ends. A reader that does not read must not delay the end for longer."""
 
@@ -40,8 +43,8 @@ class LineWriter(logging.Handler):
         self._lines: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._unreported = 0
-        self._writing = False
-        self._closed = False
+        self._writing = self._waiting = self._closed = False
+        self._flushing = 0
         self._changed = threading.Condition()
         self.dropped = 0
         """Lines that were dropped since the start."""
@@ -64,12 +67,16 @@ class LineWriter(logging.Handler):
                 return
             self._lines.append(line)
             self._waiting_bytes += len(line)
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def flush(self) -> None:
         """Waits until every line is written, but at most `FLUSH_S`. `logging` calls it when the process ends."""
         with self._changed:
+            self._flushing += 1
+            self._changed.notify_all()
             self._changed.wait_for(self._is_idle, FLUSH_S)
+            self._flushing -= 1
 
     def close(self) -> None:
         """Writes what waits, as `flush` does, and ends the thread."""
@@ -83,25 +90,29 @@ class LineWriter(logging.Handler):
         return not (self._lines or self._unreported or self._writing)
 
     def _run(self) -> None:
-        while (line := self._next()) is not None:
-            self._write(line)
+        while (lines := self._next()) is not None:
+            self._write(lines)
 
     def _next(self) -> bytes | None:
-        """Waits for a line and returns it, or None when the handler is closed."""
+        """Waits for lines and returns them, or None when the handler is closed."""
         with self._changed:
             self._writing = False
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self._flushing or self._closed, PAUSE_S)
+            self._waiting = True
             self._changed.wait_for(lambda: self._lines or self._unreported or self._closed)
-            line = self._oldest()
-            self._writing = line is not None
-            return line
+            self._waiting = False
+            lines = self._oldest()
+            self._writing = lines is not None
+            return lines
 
     def _oldest(self) -> bytes | None:
-        """Returns the oldest line, or after the last one the report of the lines that were dropped."""
+        """Returns all lines that wait, or after the last one the report of the lines that were dropped."""
         if self._lines:
-            line = self._lines.popleft()
-            self._waiting_bytes -= len(line)
-            return line
+            lines = b"".join(self._lines)
+            self._lines.clear()
+            self._waiting_bytes = 0
+            return lines
         if not self._unreported:
             return None
         dropped, self._unreported = self._unreported, 0

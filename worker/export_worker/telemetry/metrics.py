@@ -78,6 +78,11 @@ QUEUE_METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Seconds since the first refusal of the event that a sink has refused for the longest time",
     ),
     "workers": ("workers", (), "Workers whose last heartbeat is recent"),
+    "archive_lag_seconds": (
+        "archive_lag_s",
+        (),
+        "Seconds since the end of the last hour whose ended exports are archived",
+    ),
 }
 """Metrics of the namespace: name → field of the snapshot, labels, and help text."""
 

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from arq.connections import ArqRedis
 
+from export_worker.contract.archive_state import ArchiveState
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import CallKind, Keys, Role
 from export_worker.contract.status import Phase
@@ -55,6 +56,7 @@ class QueueSnapshot:
         oldest_refusal_age_s: By sink: seconds since the first refusal of the pending event that was refused first; 0
             when no pending event was refused.
         workers: Workers whose record is recent.
+        archive_lag_s: Seconds since the end of the last hour that is archived; None without an archive.
     """
 
     due_now: dict[str, int]
@@ -69,6 +71,7 @@ class QueueSnapshot:
     oldest_event_due_age_s: dict[str, float]
     oldest_refusal_age_s: dict[str, float]
     workers: int
+    archive_lag_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class QueueStats:
         left = (
             [_left_bytes(each) for each in await self._progress(TRANSFERS_MAX)] if exports[Phase.TRANSFERRING] else []
         )
+        archive = ArchiveState.read(next(answers))
         return QueueSnapshot(
             due_now={role: sum(count for count, _ in waiting[role]) + details.running.get(role, 0) for role in ROLES},
             oldest_due_age_s={role: max(age_s for _, age_s in waiting[role]) for role in ROLES},
@@ -145,6 +149,7 @@ class QueueStats:
             oldest_event_due_age_s={name: due[name][1] for name in self._sinks},
             oldest_refusal_age_s={name: details.refused_for_s.get(name, 0.0) for name in self._sinks},
             workers=details.alive,
+            archive_lag_s=None if archive is None else archive.lag_s(now),
         )
 
     def _add_reads(self, pipe: Any, now: datetime) -> None:
@@ -167,6 +172,7 @@ class QueueStats:
             pipe.hlen(keys.undelivered(sink))
             pipe.zrange(keys.outbox(sink), 0, EVENTS_MAX - 1)
         pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
+        pipe.hgetall(keys.archive)
 
     async def _details(self, workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int) -> _Details:
         """Reads running steps, live workers, and the oldest refusal of each sink."""

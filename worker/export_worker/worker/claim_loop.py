@@ -13,9 +13,9 @@ It replaces these parts of arq's loop:
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ClaimedStep, ClaimRoom
 from export_worker.redis.clock import SharedClock
 from export_worker.redis.failures import outage_event
+from export_worker.worker.slots import Place, Slots
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 
@@ -84,8 +85,7 @@ class ClaimLoop(Worker):
         self._clock = queue.clock
         self._channel = queue.keys.wake(role)
         self._runner = runner
-        self._per_connection = per_connection
-        self._slots = Counter[str]()
+        self._slots = Slots(max_jobs, per_connection)
         self._steps: dict[str, RunningStep] = {}
         self._searched_s = -QUEUE_POLL_S
         self._wake = asyncio.Event()
@@ -103,6 +103,7 @@ class ClaimLoop(Worker):
     async def main(self) -> None:
         """Claims and runs steps until `drain` is called."""
         listening = asyncio.create_task(self._listen())
+        self._runner.places.open(self.role, Place(self._slots, self._start, self._note_due))
         try:
             while self.allow_pick_jobs:
                 self._wake.clear()
@@ -136,22 +137,23 @@ class ClaimLoop(Worker):
             return CLAIM_RETRY_S
         self.healthy = True
         for claimed in batch.steps:
+            if not claimed.slotless:
+                self._slots.take(claimed.export.request.connection)
             self._start(claimed)
         if batch.next_due_ms is None or room.steps <= 0:
             return QUEUE_POLL_S
         return min(QUEUE_POLL_S, max(0.0, (batch.next_due_ms - epoch_ms(self._clock())) / 1000))
 
     def _room(self, now_s: float) -> ClaimRoom:
-        used = self._slots.total()
         is_search_due = now_s - self._searched_s >= QUEUE_POLL_S
         if is_search_due:
             self._searched_s = now_s
         return ClaimRoom(
-            steps=self.max_jobs - used,
-            slotless=SLOTLESS_MAX - (len(self.tasks) - used),
+            steps=self._slots.free,
+            slotless=SLOTLESS_MAX - (len(self.tasks) - self._slots.used.total()),
             search=SEARCH_MAX if is_search_due else 0,
-            running=self._slots,
-            per_connection=self._per_connection,
+            running=self._slots.used,
+            per_connection=self._slots.per_connection,
             closed_stores=self._runner.gates.closed() if self.role == "transfer" else {},
         )
 
@@ -165,28 +167,43 @@ class ClaimLoop(Worker):
         """Claims at once."""
         self._wake.set()
 
+    def _note_due(self, due_at: datetime) -> None:
+        """Claims when a step is due that is enqueued here. What is due later, a claim until then reports."""
+        wait_s = (due_at - self._clock()).total_seconds()
+        if 0 < wait_s < QUEUE_POLL_S:
+            asyncio.get_running_loop().call_later(wait_s, self._wake.set)
+
     def _start(self, claimed: ClaimedStep) -> None:
+        """Starts a step whose slot is taken, if it needs one."""
         # The id has the version, because this worker may claim a lost step again before its first task has ended.
         job_id = f"{claimed.export.export_id}:{claimed.step}:{claimed.version}"
-        task = asyncio.create_task(self._runner.run(claimed))
+        task = asyncio.create_task(self._run(claimed))
         self.tasks[job_id] = task
         export = claimed.export
         self._steps[job_id] = RunningStep(
             export_id=export.export_id, connection=export.request.connection, role=self.role
         )
-        if not claimed.slotless:
-            self._slots[claimed.export.request.connection] += 1
-            if self.role == "transfer":
-                self._runner.gates.begin(claimed.export.request.connection)
+        if not claimed.slotless and self.role == "transfer":
+            self._runner.gates.begin(claimed.export.request.connection)
         task.add_done_callback(partial(self._finished, job_id, claimed))
+
+    async def _run(self, claimed: ClaimedStep) -> None:
+        if claimed.kept and not self.allow_pick_jobs:
+            # The worker began to stop while the commit was on its way.
+            await self._store.hand_back(claimed, self._clock())
+        else:
+            await self._runner.run(claimed)
 
     def _finished(self, job_id: str, claimed: ClaimedStep, task: asyncio.Task[None]) -> None:
         """Frees the slot. A failed step changed nothing, and is due again when its lease ends."""
         self.tasks.pop(job_id, None)
         self._steps.pop(job_id, None)
+        connection = claimed.export.request.connection
+        if claimed.slotless or not self._slots.has_room(connection):
+            # Another step may have waited for this one to end. Of a step that is due at once, its commit notifies.
+            self._wake.set()
         if not claimed.slotless:
-            self._slots[claimed.export.request.connection] -= 1
-        self._wake.set()
+            self._slots.give_back(connection)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, RedisError):
             _log.warning("step.not_saved", export_id=claimed.export.export_id, step=claimed.step, error=str(error))
@@ -210,6 +227,7 @@ class ClaimLoop(Worker):
     async def drain(self, drain_s: float) -> None:
         """Claims no more steps, waits for running ones, then cancels the rest and releases their leases."""
         self.allow_pick_jobs = False
+        self._runner.places.close(self.role)
         self._wake.set()
         if self.main_task is not None:
             # Waits for a claim that is on its way, but not for one that hangs.

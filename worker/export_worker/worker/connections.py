@@ -29,11 +29,14 @@ class Connection:
     rate: Rate | None = None
 
     def request_gate(self, claimed: ClaimedStep) -> RequestGate | None:
-        """Returns the gate of a step's requests. The claim has counted the first one, except for a cancel."""
+        """Returns the gate of a step's requests.
+
+        The claim of a control step has counted the first one, except for a cancel. So has the commit that kept a step.
+        """
         if self.rate is None:
             return None
         return (
-            self.rate.for_transfer()
+            self.rate.for_transfer(1 if claimed.kept else 0)
             if claimed.role == "transfer"
             else self.rate.for_control(0 if claimed.cancel else 1)
         )

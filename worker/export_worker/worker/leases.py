@@ -14,6 +14,7 @@ from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
 from export_worker.redis.failures import CLUSTER_CHANGES, is_unreachable, refusal_code
+from export_worker.redis.kept_steps import Keep
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
@@ -144,8 +145,13 @@ class Leases:
         """
         held.claimed = await self._store.checkpoint(held.claimed, decision, self._clock(), signal)
 
-    async def commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
+    async def commit(
+        self, held: HeldStep, decision: Decision, signal: PlatformSignal, keep: Keep | None = None
+    ) -> ClaimedStep | None:
         """Saves the decision that ends a step. Retries while Redis restarts, so that no platform is called twice.
+
+        Returns:
+            The next step, if it was claimed as `keep` requests.
 
         Raises:
             LeaseLostError: Another worker has the export now; nothing was changed.
@@ -153,14 +159,12 @@ class Leases:
         held.saving = True
         while True:
             try:
-                await self._store.commit(held.claimed, decision, self._clock(), signal)
+                return await self._store.commit(held.claimed, decision, self._clock(), signal, keep)
             except (RedisError, OSError) as error:
                 if not _is_temporary(error):
                     raise
                 _log.warning("commit.delayed", error=str(error))
                 await asyncio.sleep(COMMIT_RETRY_S)
-            else:
-                return
 
     async def offer_to_others(self, held: HeldStep) -> None:
         """Hands back a step that has changed nothing yet and that this worker cannot run now."""

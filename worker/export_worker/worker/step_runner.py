@@ -6,7 +6,7 @@ a decision, and removes secrets from what a platform returned.
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import assert_never
 
@@ -35,6 +35,7 @@ from export_worker.worker.connections import Connection, Connections
 from export_worker.worker.discarding import discard_result
 from export_worker.worker.leases import HeldStep, Leases
 from export_worker.worker.outages import PlatformChecks, platform_is_down, signal_of_failure, signal_of_success
+from export_worker.worker.slots import Places
 from export_worker.worker.step_details import step_details, timed_call, unclear_submits
 from export_worker.worker.step_submits import (
     checkpoint,
@@ -77,6 +78,9 @@ class StepRunner:
     ) -> None:
         self.leases = leases
         self.gates = storing.gates
+        self.places = Places(storing.gates)
+        self.ended: Callable[[], None] = lambda: None
+        """Called after the end of an export was saved, so that its event is delivered at once."""
         self._connections = connections
         self._storing = storing
         self._redactor = redactor
@@ -85,7 +89,10 @@ class StepRunner:
         self._instrument = instrument
 
     async def run(self, claimed: ClaimedStep) -> None:
-        """Runs one claimed step and saves what it decided. A step whose lease is lost changes nothing."""
+        """Runs one claimed step and saves what it decided. A step whose lease is lost changes nothing.
+
+        If the export stays in this worker, the next step is started at its place.
+        """
         started_s = time.monotonic()
         with structlog.contextvars.bound_contextvars(export_id=claimed.export.export_id, step=claimed.step):
             try:
@@ -102,7 +109,7 @@ class StepRunner:
                     if isinstance(decision.export.state, Failed | Cancelled):
                         await self._storing.abort_leftovers(held)
                     decision = replace(decision, note=submits.with_lost_submits(decision.note, held.lost_submits))
-                    await self.leases.commit(held, decision, signal)
+                    await self._commit(held, decision, signal)
             except LeaseLostError as error:
                 _log.warning("lease.lost", reason=str(error))
                 self.leases.lost_count += 1
@@ -118,6 +125,22 @@ class StepRunner:
                 self._instrument.on(detail)
             for detail in unclear_submits(decision.export, held.unclear_submits):
                 self._instrument.on(detail)
+
+    async def _commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
+        """Saves the decision. Starts the next step if it was claimed here, or delivers the event of the end."""
+        reserved, following = self.places.reserve(held.claimed, decision.export), None
+        try:
+            keep = None if reserved is None else reserved.keep
+            following = await self.leases.commit(held, decision, signal, keep)
+        finally:
+            if reserved is not None and following is None:
+                reserved.give_back()
+        if reserved is not None and following is not None:
+            reserved.place.start(following)
+        elif isinstance(decision.export.state, Ended):
+            self.ended()
+        else:
+            self.places.note_due(decision.export)
 
     async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         claimed, export = held.claimed, held.claimed.export

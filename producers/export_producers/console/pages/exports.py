@@ -135,6 +135,7 @@ async def show_list(request: web.Request) -> web.Response:
         actions=actions(wanted.values.get("phase") or (OPEN if "state" in wanted.values else None)),
         total=found.total,
         searched_until=found.searched_until,
+        archive=found.archive,
         live_url=wanted.live_url,
         older=None if found.cursor is None else wanted.link(cursor=found.cursor),
         command=wanted.command,

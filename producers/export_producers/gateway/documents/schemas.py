@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 
 from export_producers.activity import ActivityEntry
 from export_producers.events.deliveries import Delivery
+from export_worker.contract.archive_state import ArchivePointer
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.status import Phase, Status
 
@@ -60,6 +61,8 @@ class ExportPage(_Answer):
     """Whether the exports of all queues are listed and counted. False if `missing_queues` has a name."""
     missing_queues: list[str] = []
     """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""
+    archive: Annotated[ArchivePointer | None, Field(exclude_if=lambda value: value is None)] = None
+    """Where older exports are: `since`, or else `until`, is before what Redis keeps. Missing otherwise."""
 
 
 class TimelineEntry(_Answer):

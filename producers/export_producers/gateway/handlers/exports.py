@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from export_producers.choices import RESOURCES
 from export_producers.client import ExportQueue
-from export_producers.facts import with_eta
 from export_producers.gateway.callers.principals import PRINCIPAL, allowed_connections, require
 from export_producers.gateway.context import (
     CONTEXT,
@@ -144,6 +143,7 @@ async def list_exports(request: web.Request) -> web.Response:
         searched_until=page.searched_until,
         complete=not page.missing,
         missing_queues=list(page.missing),
+        archive=page.archive,
     )
     return json_response(answer, headers=next_link(request, page.cursor))
 
@@ -151,13 +151,13 @@ async def list_exports(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Returns the status of an export."""
     query(request)
-    export_id = request.match_info["export_id"]
+    context, export_id = request.app[CONTEXT], request.match_info["export_id"]
 
     async def read(queue: ExportQueue) -> Status:
-        return await with_eta(queue.storage, await queue.status(export_id))
+        return await context.with_eta(queue, await queue.status(export_id))
 
-    found = await request.app[CONTEXT].queue.of_export(export_id, read)
-    return json_response(found, headers=retry_after(found, request.app[CONTEXT].now))
+    found = await context.queue.of_export(export_id, read)
+    return json_response(found, headers=retry_after(found, context.now))
 
 
 async def cancel(request: web.Request) -> web.Response:
