@@ -150,14 +150,23 @@ def meter_s3(meter: Meter) -> None:
 
     patched: Any = storage
     patched.build_client = build
-    operations, exchange = {b"PUT": "PutObject", b"HEAD": "HeadObject", b"DELETE": "DeleteObject"}, Connection.exchange
+    exchange, exchange_in_thread = Connection.exchange, Connection.exchange_in_thread
+    operations = {"PUT": "PutObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
+
+    def effect_of(request: bytes) -> str:
+        method, target, _ = request.decode("latin-1").split(" ", 2)
+        return f"s3:{'UploadPart' if 'uploadId=' in target else operations[method]}"
 
     async def counted_exchange(self: Connection, request: bytes, *rest: Any) -> Any:
-        with meter.around(f"s3:{operations[request.split(b' ', 1)[0]]}"):
+        with meter.around(effect_of(request)):
             return await exchange(self, request, *rest)
 
+    def counted_in_thread(self: Connection, request: bytes, *rest: Any) -> Any:
+        with meter.around(effect_of(request)):
+            return exchange_in_thread(self, request, *rest)
+
     patched = Connection
-    patched.exchange = counted_exchange
+    patched.exchange, patched.exchange_in_thread = counted_exchange, counted_in_thread
 
 
 def save_at_fixed_points() -> None:

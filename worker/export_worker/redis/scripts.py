@@ -1,7 +1,7 @@
 """Calls Lua scripts by the one convention that all of them follow.
 
 A script gets its keys in KEYS and one JSON object in ARGV[1]. It answers with a JSON object, with one status word, or
-with a list of a JSON object and stored documents.
+with a list of stored documents, which may begin with a JSON object.
 The comment at the top of each Lua file documents the keys, the fields of the object and the answer.
 
 What the author of a script must know about JSON in Redis (measured with Redis 6.2, 7.0 and Valkey 9.1):
@@ -69,6 +69,11 @@ class Script:
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:
         """Runs a script that answers with a JSON object, and returns the object."""
         return decode_document(await self._script(keys=keys, args=[encode_arguments(arguments)]))
+
+    async def values(self, keys: Sequence[str], arguments: Mapping[str, object]) -> list[Any]:
+        """Runs a script that answers with a list of stored values, and returns the list."""
+        answer: list[Any] = await self._script(keys=keys, args=[encode_arguments(arguments)])
+        return answer
 
     async def with_documents(
         self, keys: Sequence[str], arguments: Mapping[str, object]
