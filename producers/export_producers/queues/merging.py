@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from export_worker.errors import FieldProblem, InvalidRequestError
 
-CURSOR_MAX_CHARS = 8192
+CURSOR_MAX_CHARS = 6000
 """Longer than the cursors of all queues together."""
 START = ""
 """The position of a queue of which nothing was listed yet."""

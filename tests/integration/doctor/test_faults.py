@@ -17,10 +17,14 @@ import pytest
 from click.testing import CliRunner
 
 from export_worker.commands.declarations import doctor
+from export_worker.config import Config
+from export_worker.config.gateway import GatewaySettings
+from export_worker.config.queues import GatewayQueue
 from export_worker.contract.redis_keys import Keys
 from export_worker.demo.processes import child, free_port, redis_binary
 from export_worker.doctor.finding import Finding
 from export_worker.doctor.redis import check_redis
+from export_worker.doctor.report import queue_findings
 from export_worker.doctor.s3 import TransferTraits, check_s3
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.s3.client import CallLimits, build_client
@@ -375,3 +379,11 @@ async def falling_silent(redis_url: str, after: bytes) -> AsyncIterator[str]:
     server.close()
     for writer in writers:
         writer.close()
+
+
+async def test_each_queue_of_a_gateway_is_checked_under_its_name(redis_url: str, namespace: str) -> None:
+    away = f"redis://127.0.0.1:{free_port()}/0"
+    queues = {"north": GatewayQueue(redis_url=redis_url, namespace=namespace), "south": GatewayQueue(redis_url=away)}
+    found = await queue_findings(Config(gateway=GatewaySettings(queues=queues)))
+    assert {finding.about for finding in found if finding.about.startswith("queue north: ")} >= {"queue north: redis"}
+    assert [finding.about for finding in errors(found)] == ["queue south: redis"]

@@ -71,7 +71,7 @@ async def examined(config: Config, redactor: Redactor, environment: Mapping[str,
     """
     for finding in _configuration(config, environment):
         yield finding
-    redis = asyncio.create_task(_findings_of("redis", _redis(config), redactor))
+    redis = asyncio.create_task(_findings_of("redis", queue_findings(config), redactor))
     parts = [
         redis,
         asyncio.create_task(_findings_of("s3", _s3(config, redactor), redactor)),
@@ -132,7 +132,21 @@ def _secrets(config: Config) -> list[Finding]:
     return findings
 
 
-async def _redis(config: Config) -> list[Finding]:
+async def queue_findings(config: Config) -> list[Finding]:
+    """Returns the findings about Redis. A gateway with several queues has one for each, and no other."""
+    queues = config.gateway.queues
+    if not queues:
+        return await _one_redis(config)
+    configs = [config.model_copy(update={"redis_url": q.redis_url, "namespace": q.namespace}) for q in queues.values()]
+    found = await asyncio.gather(*map(_one_redis, configs))
+    return [
+        replace(finding, about=f"queue {name}: {finding.about}")
+        for name, findings in zip(queues, found, strict=True)
+        for finding in findings
+    ]
+
+
+async def _one_redis(config: Config) -> list[Finding]:
     keys = Keys(config.namespace)
     async with open_probe_redis(config) as redis:
         findings = [finding async for finding in check_redis(redis, keys, config.redis_url)]
@@ -162,10 +176,10 @@ async def _connections(config: Config, redactor: Redactor) -> list[Finding]:
 
 
 async def _sinks_and_triggers(
-    config: Config, redactor: Redactor, redis_findings: Awaitable[list[Finding]]
+    config: Config, redactor: Redactor, queue_findings: Awaitable[list[Finding]]
 ) -> list[Finding]:
     """Checks sinks and triggers; Redis streams only if the checks of Redis found no error."""
-    redis_works = _has_no_error(await redis_findings)
+    redis_works = _has_no_error(await queue_findings)
     async with open_probe_redis(config) as redis:
 
         def open_named_sink(name: str) -> AbstractAsyncContextManager[Sink]:

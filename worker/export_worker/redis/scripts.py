@@ -61,9 +61,9 @@ class Script:
         """Runs a script that answers with a status word, and returns the word.
 
         Args:
-            stored: Bytes that are no JSON, which the script only stores: ARGV[2] and the following.
+            stored: Bytes that the script only stores: ARGV[2] and the following.
         """
-        word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments), *filter(None, stored)])
+        word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments), *stored])
         return word.decode()
 
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from export_producers.gateway.documents.act_schemas import (
     ObjectLink,
     PauseOrder,
 )
+from export_producers.queues.merging import CURSOR_MAX_CHARS
 from export_worker.contract.status import Accepted
 
 Json = dict[str, Any]
@@ -208,7 +209,9 @@ ACTS = (
                 {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
                 "Maximum number of events.",
             ),
-            query_parameter("cursor", {"type": "string", "maxLength": 170}, "The `next_cursor` of the previous page."),
+            query_parameter(
+                "cursor", {"type": "string", "maxLength": CURSOR_MAX_CHARS}, "The `next_cursor` of the previous page."
+            ),
         ),
     ),
     Act(
@@ -266,7 +269,7 @@ ACTS = (
         about="List the dead letters of a trigger.",
         description="The newest are first. A message is untrusted text.",
         answers={200: ("The dead letters.", DeadLetters)},
-        problems=(404,),
+        problems=(404, 409),
         segments=_TRIGGER,
         parameters=(
             query_parameter(
@@ -285,7 +288,7 @@ ACTS = (
         description="The gateway reads the message with the template that its configuration has now. The dead letter "
         "is removed only after its export is enqueued, and makes one export, however often it is tried.",
         answers={202: ("The export is enqueued, and the dead letter is removed.", Accepted)},
-        problems=(404, 422, 501),
+        problems=(404, 409, 422, 501),
         segments=_TRIGGER | {"entry": "The `entry` of the dead letter."},
     ),
     Act(
@@ -296,7 +299,7 @@ ACTS = (
         about="Remove a dead letter.",
         description="The message is lost.",
         answers={204: ("The dead letter is removed.", None)},
-        problems=(404,),
+        problems=(404, 409),
         segments=_TRIGGER | {"entry": "The `entry` of the dead letter."},
     ),
     Act(

@@ -6,6 +6,7 @@ from export_producers.choices import LIST_MAX
 from export_producers.gateway.documents.act_documents import Act, Json, query_parameter
 from export_producers.gateway.documents.schemas import Activity, Configuration, DoctorReport, Me
 from export_producers.moments import FORMS
+from export_producers.queues.merging import CURSOR_MAX_CHARS
 
 TAGS = {"callers": "Find out who may do what, and who has done what."}
 ANSWERS: tuple[type[BaseModel], ...] = (Me, Activity, Configuration, DoctorReport)
@@ -68,7 +69,9 @@ CALLS = (
                 {"type": "integer", "minimum": 1, "maximum": LIST_MAX, "default": 50},
                 "Maximum number of acts.",
             ),
-            query_parameter("cursor", {"type": "string", "maxLength": 40}, "The `next_cursor` of the previous page."),
+            query_parameter(
+                "cursor", {"type": "string", "maxLength": CURSOR_MAX_CHARS}, "The `next_cursor` of the previous page."
+            ),
         ),
     ),
 )

@@ -28,6 +28,7 @@ from export_producers.gateway.documents.schemas import (
 )
 from export_producers.identities import KEY_MAX_CHARS
 from export_producers.moments import FORMS
+from export_producers.queues.merging import CURSOR_MAX_CHARS
 from export_producers.reads.failures_document import Failures
 from export_producers.reads.overview_document import Overview
 from export_producers.reads.stats import DAYS_MAX
@@ -55,7 +56,7 @@ _LAST_EVENT = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "The id of the last event that was received. What the client has already is not sent again.",
-    "schema": {"type": "string", "maxLength": 100, "pattern": "^[!-~]+$"},
+    "schema": {"type": "string", "maxLength": CURSOR_MAX_CHARS, "pattern": "^[!-~]+$"},
 }
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
 _SECONDS = {"description": "Seconds until the status may change.", "schema": {"type": "integer", "minimum": 1}}
@@ -194,7 +195,9 @@ def _list() -> Json:
     parameters = [
         *_filters(),
         query_parameter("limit", limits, "Maximum number of exports."),
-        query_parameter("cursor", {"type": "string", "maxLength": 200}, "The `next_cursor` of the previous page."),
+        query_parameter(
+            "cursor", {"type": "string", "maxLength": CURSOR_MAX_CHARS}, "The `next_cursor` of the previous page."
+        ),
     ]
     page = _answer("Exports, newest first. Exports accepted later do not shift the next pages.", _json("ExportPage"))
     page["headers"] = {"Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}}}
