@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-export bench-transfer bench-gateway bench-size bench-console bench-indexes bench-memory scale-model format clean
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-memory bench-puts bench-export bench-indexes format clean scale-model
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +111,8 @@ bench-indexes: install ## Compare lists, the overview, claims and the sweep of a
 bench-size: install ## Measure memory and processor time of each process, idle and under load, for the sizing table
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_size.py
 
+bench-puts: install ## Measure the processor time of the three puts of a small export, compared with boto3 (ARGS=--help)
+	@$(BIN)/python tests/benchmarks/bench_puts.py $(ARGS)
 scale-model: install ## Compute what a load needs of Redis and of each process (ARGS="--exports=1000000 --files=3", ARGS=--check runs slices)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/scale $(ARGS)
 

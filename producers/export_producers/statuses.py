@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydantic_core import to_json
 
+from export_producers.lua import own_script
 from export_producers.readable import count_of, json_object
 from export_producers.records import RECORD_FIELDS, REQUEST, Offer, differing_fields, read_status
 from export_worker.contract.past import TIMELINE_MAX, Past, UnreadablePastError, is_packed, unpack
@@ -19,8 +21,11 @@ from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Status
 from export_worker.errors import IdempotencyConflictError
 from export_worker.redis.records import read_fields
+from export_worker.redis.scripts import Script
 
 _log = logging.getLogger(__name__)
+
+_scripts: WeakKeyDictionary[Any, Script] = WeakKeyDictionary()
 
 ACCEPTED = "accepted"
 """The note of the first transition."""
@@ -52,17 +57,20 @@ async def read_records(client: Any, keys: Keys, export_ids: Sequence[str]) -> li
     """
     if not export_ids:
         return []
-    # In one transaction: an export that ends in between would have neither a hash nor a packed record.
-    async with client.pipeline(transaction=True) as pipe:
-        for export_id in export_ids:
-            pipe.lrange(keys.stored(export_id), 0, -1)
-            pipe.hmget(keys.export(export_id), [*RECORD_FIELDS, "step"])
-            pipe.get(keys.past(export_id))
-        answers = iter(await pipe.execute())
+    # In one script: an export that ends in between would have neither a hash nor a packed record.
+    names = [name(each) for each in export_ids for name in (keys.stored, keys.export, keys.past)]
+    answers = iter(await _reading(client).values(names, {"fields": [*RECORD_FIELDS, "step"]}))
     return [
         _record(export_id, [packed, *record] if packed else [None, *record], stored)
         for export_id, stored, record, packed in zip(export_ids, answers, answers, answers, strict=True)
     ]
+
+
+def _reading(client: Any) -> Script:
+    """Returns the script that reads records, registered once with each client."""
+    if client not in _scripts:
+        _scripts[client] = Script(client, own_script("records"))
+    return _scripts[client]
 
 
 def _record(export_id: str, values: Sequence[bytes | None], stored: Sequence[bytes]) -> Record | None:

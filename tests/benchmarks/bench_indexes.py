@@ -27,9 +27,8 @@ from export_producers.searching import index_metadata
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Phase
 from export_worker.redis.client import close_redis, open_redis
-from export_worker.redis.lua import script
 from export_worker.redis.scripts import Script
-from support.index_rows import LAYOUT_2
+from support.index_rows import FILL, memory_of_indexes
 from support.redis_site import MANY, REFUSED, QueueSite
 
 KEPT_MS = 7 * 86_400_000
@@ -38,34 +37,6 @@ REAL = 60
 """So many failed and so many queued exports have records: a page of the newest ones has 50."""
 ROUNDS = 5
 CALLS = 20
-_FILL = (
-    script("indexes")
-    + """
-local args = cjson.decode(ARGV[1])
-for place = args.first, args.first + args.count - 1 do
-  local created_ms = math.floor(args.from_ms + args.step_ms * place)
-  local is_failed = place % 10 == 0
-  local phase = args.waiting and 'queued' or is_failed and 'failed' or 'succeeded'
-  local id = string.sub(redis.sha1hex(args.prefix .. args.from_ms .. place), 1, 32)
-  local number = add_export(args.prefix, id, created_ms, {
-    connection = 'c' .. place % 5, kind = 'kind' .. place % 4,
-    requested_by = place == 0 and not args.waiting and 'rare' or 'r' .. place % args.requesters, phase = phase,
-    error = phase == 'failed' and 'e' .. place % 30 or nil,
-  })
-  add_metadata(args.prefix, number, {order = 'order-' .. place})
-  if args.waiting then
-    local job = args.prefix .. id .. ':0'
-    redis.call('ZADD', args.prefix .. 'open', full(args.due_ms), id)
-    redis.call('ZADD', args.prefix .. 'parked:c' .. place % 5, full(created_ms), job)
-    redis.call('ZADD', args.prefix .. 'deadlines:control', full(args.due_ms), job)
-  else
-    log_end(args.prefix, number, created_ms + 60000, 1)
-  end
-end
-return 'filled'
-"""
-)
-
 Call = Callable[[], Awaitable[Any]]
 
 
@@ -93,7 +64,7 @@ class Side:
 async def fill(site: QueueSite, size: Size) -> None:
     """Adds the exports to the indexes, and some with records."""
     await index_metadata(site.queue.storage, ["order"], site.now - timedelta(days=30))
-    filling = Script(site.redis, _FILL)
+    filling = Script(site.redis, FILL)
     last_ms = site.now_ms - 60_000
     shares = ((False, size.ended, last_ms - KEPT_MS + 3_600_000), (True, size.waiting, last_ms - 600_000))
     for is_waiting, count, from_ms in shares:
@@ -114,16 +85,6 @@ async def fill(site: QueueSite, size: Size) -> None:
     await site.failed(REAL, REFUSED)
     for _ in range(REAL):
         await site.enqueue(metadata={"order": "newest"})
-
-
-async def memory(site: QueueSite) -> dict[str, int]:
-    """Returns the memory of the keys over many exports, by the first part of their names."""
-    found = dict[str, int]()
-    async for key in site.redis.scan_iter(f"{site.keys.prefix}*", count=1000):
-        name = key.decode().removeprefix(site.keys.prefix).partition(":")[0]
-        if name in LAYOUT_2:
-            found[name] = found.get(name, 0) + await site.redis.memory_usage(key, samples=0)
-    return found
 
 
 def calls_of(site: QueueSite) -> Iterator[tuple[str, Call]]:
@@ -194,7 +155,7 @@ async def compare(redis_url: str, sizes: tuple[Size, Size]) -> None:
         for side, size in zip(sides, sizes, strict=True):
             await fill(side.site, size)
         count = sizes[1].ended + sizes[1].waiting
-        used = await memory(sides[1].site)
+        used = await memory_of_indexes(sides[1].site)
         console.print(f"{count:,} exports, {sizes[1].waiting:,} of them wait, {sizes[1].requesters:,} requesters")
         for name, size_bytes in sorted(used.items(), key=lambda item: -item[1]):
             console.print(f"  {name:<14} {size_bytes / count:7.2f} bytes an export")

@@ -1,4 +1,4 @@
-"""Measures memory and processor time of a worker, the gateway and a trigger, for the sizing table of k8s/README.md.
+"""Measures start, memory and processor time of workers, the gateway and a trigger, for the table of k8s/README.md.
 
 Run it with `make bench-size`, on Linux only, because it reads /proc. Each row is a separate process. It is measured
 after one small export, so that one-time imports are not part of the figures.
@@ -11,8 +11,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ TRIGGER = {"type": "redis-stream", "stream": "size:in"}
 ENQUEUING_S = 15.0
 ENQUEUED_PER_S = 100
 """Requests, or messages, per second. Each creates an export."""
+STARTS = 5
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -58,12 +59,14 @@ class Usage:
         at_s: The time, on the monotonic clock.
         cpu_s: The processor time since the start.
         now_mib: The resident memory.
+        own_mib: The same, but of what several processes share, each has its part (PSS).
         peak_mib: The highest resident memory since the last `reset_peak`.
     """
 
     at_s: float
     cpu_s: float
     now_mib: float
+    own_mib: float
     peak_mib: float
 
 
@@ -72,7 +75,9 @@ def usage(pid: int) -> Usage:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
     now_mib, peak_mib = (int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
-    return Usage(time.monotonic(), (int(fields[11]) + int(fields[12])) / TICKS_S, now_mib, peak_mib)
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    own_mib = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) / 1024
+    return Usage(time.monotonic(), (int(fields[11]) + int(fields[12])) / TICKS_S, now_mib, own_mib, peak_mib)
 
 
 def reset_peak(pid: int) -> None:
@@ -92,15 +97,36 @@ class Bench:
         """Prints one row of the table."""
         took_s = after.at_s - before.at_s
         cpu = (after.cpu_s - before.cpu_s) / took_s * 1000
-        row = f"| {name} | {after.now_mib:.0f} MiB | {after.peak_mib:.0f} MiB | {cpu:.0f}m | {took_s:.0f} s |"
-        self.console.print(row, soft_wrap=True, markup=False)
+        memory = " | ".join(f"{mib:.0f} MiB" for mib in (after.now_mib, after.own_mib, after.peak_mib))
+        self.print(f"| {name} | {memory} | {cpu:.0f}m | {took_s:.0f} s |")
+
+    def process(self, *arguments: str, **settings: str) -> AbstractContextManager[Running]:
+        """Starts a process in a new interpreter. One that is forked has imported the modules of all commands."""
+        return self.site.process(*arguments, OF_BENCHMARK="1", **settings)
+
+    def print(self, line: str) -> None:
+        """Prints one line of a table."""
+        self.console.print(line, soft_wrap=True, markup=False)
+
+    def start(self, name: str, arguments: Sequence[str], **settings: str) -> None:
+        """Measures the start of a process, up to the line with which it reports that it is ready."""
+        spent = []
+        for _ in range(STARTS):
+            began_s = time.monotonic()
+            with self.process(*arguments, **settings) as running:
+                running.until_logged(f"{name}.started")
+                after = usage(running.pid)
+            spent.append((after.cpu_s, after.at_s - began_s))
+        cpu_s, took_s = (sorted(each)[STARTS // 2] for each in zip(*spent, strict=True))
+        least, most = min(spent)[0], max(spent)[0]
+        self.print(f"| {' '.join(arguments)} | {cpu_s:.2f} s | {least:.2f} to {most:.2f} s | {took_s:.2f} s |")
 
     @asynccontextmanager
     async def workers(self, measured: str) -> AsyncIterator[Running]:
         """Starts a worker of each role, and yields the measured one after both have run one export."""
         self.world.scenario = Scenario(stage_s=0.05)
         other = "transfer" if measured == "control" else "control"
-        with self.site.process("run", "--role", measured) as running, self.site.process("run", "--role", other):
+        with self.process("run", "--role", measured) as running, self.process("run", "--role", other):
             async with self.site.queue() as queue:
                 await queue.wait((await queue.enqueue(REQUEST)).export_id, 60)
             yield running
@@ -147,7 +173,7 @@ class Bench:
 
     async def gateway(self) -> None:
         """Measures the gateway."""
-        with self.site.process("gateway") as running:
+        with self.process("gateway") as running:
             running.until_logged("gateway: http://")
             found = re.search(r"gateway: (http://\S+)", running.log.read_text(encoding="utf-8"))
             if found is None:
@@ -165,7 +191,7 @@ class Bench:
         """Measures a trigger that reads a Redis stream."""
         queue_redis = open_redis(self.site.redis_url)
         try:
-            with self.site.process("trigger", "size", EXPORT_TRIGGERS=json.dumps({"size": TRIGGER})) as running:
+            with self.process("trigger", "size", EXPORT_TRIGGERS=json.dumps({"size": TRIGGER})) as running:
                 running.until_logged("trigger.started")
 
                 async def enqueue() -> None:
@@ -212,9 +238,13 @@ async def bench(directory: Path) -> AsyncIterator[Bench]:
 async def run(directory: Path) -> None:
     """Measures all rows."""
     async with bench(directory) as measured:
-        measured.console.print(
-            "| process | memory | at its highest | processor | measured for |\n|---|---|---|---|---|"
-        )
+        measured.print("| start of | processor time | spread | time until ready |\n|---|---|---|---|")
+        for role in ("control", "transfer"):
+            measured.start("worker", ["run", "--role", role])
+        measured.start("gateway", ["gateway"])
+        measured.start("trigger", ["trigger", "size"], EXPORT_TRIGGERS=json.dumps({"size": TRIGGER}))
+        measured.print("\n| process | memory | its part | at its highest | processor | measured for |")
+        measured.print("|---|---|---|---|---|---|")
         await measured.idle("control")
         await measured.idle("transfer")
         for exports in POLLED:

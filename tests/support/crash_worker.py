@@ -39,18 +39,16 @@ SOURCES = {
         ("claim", claim_script("control")),
         ("claim", claim_script("transfer")),
         ("commit", commit_script()),
-        *((name, script("indexes", name)) for name in ("forget", "repair_indexes")),
-        *(
-            (name, script(name))
-            for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_deliveries")
-        ),
+        *((name, script("indexes", name)) for name in ("forget", "migrate_indexes", "read_ended", "close_ended")),
+        ("take_deliveries", script("past", "take_deliveries")),
+        *((name, script(name)) for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep")),
     )
 }
 
 DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_ms", "forget": "until_ms"}
 """Scripts that write only if their first key has members with a score up to this field of their argument."""
-IDLE = "repair_indexes"
-"""Writes only after an update from a version without indexes, or after a loss of keys."""
+IDLE = {"migrate_indexes", "read_ended"}
+"""The first writes only after an update from a version with other indexes, the second never."""
 
 
 class Meter:
@@ -115,7 +113,7 @@ def meter_redis(meter: Meter) -> None:
         keys = int(command[2])
         queue, arguments = command[3], command[3 + keys]
         if name not in DUE_FIELD:
-            return name != IDLE
+            return name not in IDLE
         return bool(await send(client, "ZCOUNT", queue, "-inf", json.loads(arguments)[DUE_FIELD[name]]))
 
     patched: Any = ArqRedis
@@ -152,14 +150,23 @@ def meter_s3(meter: Meter) -> None:
 
     patched: Any = storage
     patched.build_client = build
-    operations, exchange = {b"PUT": "PutObject", b"HEAD": "HeadObject", b"DELETE": "DeleteObject"}, Connection.exchange
+    exchange, exchange_in_thread = Connection.exchange, Connection.exchange_in_thread
+    operations = {"PUT": "PutObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
+
+    def effect_of(request: bytes) -> str:
+        method, target, _ = request.decode("latin-1").split(" ", 2)
+        return f"s3:{'UploadPart' if 'uploadId=' in target else operations[method]}"
 
     async def counted_exchange(self: Connection, request: bytes, *rest: Any) -> Any:
-        with meter.around(f"s3:{operations[request.split(b' ', 1)[0]]}"):
+        with meter.around(effect_of(request)):
             return await exchange(self, request, *rest)
 
+    def counted_in_thread(self: Connection, request: bytes, *rest: Any) -> Any:
+        with meter.around(effect_of(request)):
+            return exchange_in_thread(self, request, *rest)
+
     patched = Connection
-    patched.exchange = counted_exchange
+    patched.exchange, patched.exchange_in_thread = counted_exchange, counted_in_thread
 
 
 def save_at_fixed_points() -> None:

@@ -59,6 +59,34 @@ for position = 1, #names, 2 do
 end
 return cjson.encode(found)
 """
+FILL = (
+    script("indexes")
+    + """
+local args = cjson.decode(ARGV[1])
+for place = args.first, args.first + args.count - 1 do
+  local created_ms = math.floor(args.from_ms + args.step_ms * place)
+  local is_failed = place % 10 == 0
+  local phase = args.waiting and 'queued' or is_failed and 'failed' or 'succeeded'
+  local id = string.sub(redis.sha1hex(args.prefix .. args.from_ms .. place), 1, 32)
+  local number = add_export(args.prefix, id, created_ms, {
+    connection = 'c' .. place % 5, kind = 'kind' .. place % 4,
+    requested_by = place == 0 and not args.waiting and 'rare' or 'r' .. place % args.requesters, phase = phase,
+    error = phase == 'failed' and 'e' .. place % 30 or nil,
+  })
+  add_metadata(args.prefix, number, {order = 'order-' .. place})
+  if args.waiting then
+    local job = args.prefix .. id .. ':0'
+    redis.call('ZADD', args.prefix .. 'open', full(args.due_ms), id)
+    redis.call('ZADD', args.prefix .. 'parked:c' .. place % 5, full(created_ms), job)
+    redis.call('ZADD', args.prefix .. 'deadlines:control', full(args.due_ms), job)
+  else
+    log_end(args.prefix, number, created_ms + 60000, 1)
+  end
+end
+return 'filled'
+"""
+)
+"""Adds many exports to the indexes, with the arguments that `bench_indexes.py` gives."""
 LAYOUT_2 = frozenset(
     {
         "numbers",
@@ -72,6 +100,7 @@ LAYOUT_2 = frozenset(
         "digests",
         "digest-names",
         "open-of",
+        "sieve",
         "ended",
         "ended-hours",
         "ended-closed",
@@ -148,3 +177,13 @@ async def _index_as_version_0_2(site: QueueSite, export_id: str) -> None:
     if status.finished_at is not None:
         await redis.zadd(prefix + "ended", {export_id: epoch_ms(status.finished_at)})
         await redis.zadd(prefix + "events-at", {f"{export_id}.1": epoch_ms(status.finished_at)})
+
+
+async def memory_of_indexes(site: QueueSite) -> dict[str, int]:
+    """Returns the memory of the keys over many exports, by the first part of their names."""
+    found = dict[str, int]()
+    async for key in site.redis.scan_iter(f"{site.keys.prefix}*", count=1000):
+        name = key.decode().removeprefix(site.keys.prefix).partition(":")[0]
+        if name in LAYOUT_2:
+            found[name] = found.get(name, 0) + await site.redis.memory_usage(key, samples=0)
+    return found

@@ -13,8 +13,9 @@ from typing import Any
 
 UNUSED = ("jwt",)
 """redis-py imports it for tokens of Entra ID, which are not supported here. It loads 50 modules of `cryptography`."""
-FOR_DEVELOPERS = ("rich", "greenlet")
-"""structlog imports them if they are installed: for tracebacks in colours, and for programs that use gevent."""
+FOR_OTHERS = ("rich", "greenlet", "pytz")
+"""structlog imports the first two if they are installed: for tracebacks in colours, and for programs that use gevent.
+arq imports the third one, for time zones in its own log lines."""
 
 
 def defer(package: str) -> None:
@@ -52,5 +53,9 @@ def import_lean(*, stays: bool) -> None:
     for package in UNUSED:
         defer(package)
     if stays:
-        with hidden(*FOR_DEVELOPERS):
-            import structlog  # noqa: F401, PLC0415 - not part of the base install
+        from export_producers.commands.late_authorities import late_authorities  # noqa: PLC0415 - imports ssl
+
+        with hidden(*FOR_OTHERS), late_authorities():
+            # Imported here, because none of them is needed for `--help`, and some are not part of the base install.
+            for package in ("structlog", "arq", "aiohttp"):
+                import_module(package)

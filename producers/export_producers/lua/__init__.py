@@ -10,4 +10,9 @@ from export_worker.redis.scripts import INDEXES, ROWS
 
 def script(name: str) -> str:
     """Returns the source of one script, e.g. `enqueue`. It can use the indexes as the scripts of the worker do."""
-    return INDEXES + (ROWS if name == "list" else "") + (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+    return INDEXES + (ROWS if name == "list" else "") + own_script(name)
+
+
+def own_script(name: str) -> str:
+    """Returns the source of one script that uses no indexes."""
+    return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")

@@ -204,7 +204,7 @@ end
 
 local function count_in_time(codes)
   local size = 0
-  for _, chunk in ipairs(chunks_below(args.prefix, math.floor(highest / chunk_rows))) do
+  for chunk in chunks_below(args.prefix, math.floor(highest / chunk_rows)) do
     local first, last = chunk * chunk_rows, math.min((chunk + 1) * chunk_rows, numbers_end) - 1
     if last < lowest then
       break
@@ -217,21 +217,22 @@ local function count_in_time(codes)
   return size
 end
 
--- chunk -> the positions of the digest that is sought, the last one first
+-- chunk -> the positions of the digest that is sought
 local known_positions = {}
 
-local function digest_positions(chunk)
-  if not known_positions[chunk] then
-    local digests = redis.call('GET', args.prefix .. 'digests:' .. args.sought_name .. ':' .. full(chunk))
-    known_positions[chunk] = positions_of(digests or '', digest, digest_bytes, 1)
-  end
+local function sought_positions(chunk)
+  known_positions[chunk] = known_positions[chunk] or digest_positions(args.prefix, args.sought_name, chunk, digest)
   return known_positions[chunk]
 end
 
+-- Returns how many exports have the metadata that is sought; nil if they are very many.
 local function count_digests()
   local size = 0
-  for _, chunk in ipairs(chunks_below(args.prefix, math.floor(highest / chunk_rows))) do
-    size = size + #digest_positions(chunk)
+  for chunk in chunks_below(args.prefix, math.floor(highest / chunk_rows)) do
+    size = size + #sought_positions(chunk)
+    if size > args.examine_max then
+      return nil
+    end
   end
   return size
 end
@@ -341,8 +342,8 @@ local function visit_block(number, others)
 end
 
 local function visit_digests(top)
-  for _, chunk in ipairs(chunks_below(args.prefix, math.floor(top / chunk_rows))) do
-    for _, position in ipairs(digest_positions(chunk)) do
+  for chunk in chunks_below(args.prefix, math.floor(top / chunk_rows)) do
+    for _, position in ipairs(sought_positions(chunk)) do
       local number = chunk * chunk_rows + position / digest_bytes
       local marks = number <= top and number >= lowest and marks_of(args.prefix, number)
       local following = marks and has_all(wanted, marks, 0) and visit_row(number)

@@ -43,8 +43,6 @@ local function earlier(one, other)
   return one and other and math.min(one, other) or one or other
 end
 
-local tally = redis.call('GETRANGE', prefix .. 'tally', 0, codes_max * 4 - 1)
-
 -- Returns how many exports an earlier version has put into a sorted set, and the sweep has not given a number yet.
 local function old_size(set)
   return has_old and redis.call('ZCARD', prefix .. set) or 0
@@ -52,8 +50,9 @@ end
 
 local function counts_of(name)
   local code, counts = known_code(prefix, 'connection', name), {}
+  local tally = code and redis.call('GETRANGE', prefix .. 'tally', code * 4, code * 4 + 27) or ''
   for phase, phase_code in pairs(phase_codes) do
-    counts[phase] = (code and total_in(tally, code + phase_code) or 0) + old_size('by-place:' .. name .. ':' .. phase)
+    counts[phase] = total_in(tally, phase_code) + old_size('by-place:' .. name .. ':' .. phase)
   end
   local oldest = code and redis.call('ZRANGE', prefix .. 'open-of:' .. code, 0, 0)[1]
   local oldest_ms = oldest and created_of(prefix, tonumber(oldest)) or nil
@@ -224,7 +223,7 @@ local function all_triggers()
   return found
 end
 
-local counts = {}
+local counts, tally = {}, redis.call('GETRANGE', prefix .. 'tally', 0, 27)
 for phase, code in pairs(phase_codes) do
   counts[phase] = total_in(tally, code) + old_size('phase:' .. phase)
 end

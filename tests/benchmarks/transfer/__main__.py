@@ -4,6 +4,9 @@ The project depends on no peer: pip installs Python packages into separate virtu
 are taken from the PATH. A peer that is not available is skipped and named. The source sends with sendfile. The sink
 discards the bytes without a copy, and returns the checksum of the request. `floor`, a plain copy, shows how much faster
 than any mover the servers are.
+
+`--goals` takes the figures that the project has set itself, in less than three minutes: the ratio of the engine's
+processor time to that of boto3 tuned. Each round gives one ratio; the table has their median, least and greatest.
 """
 
 import argparse
@@ -72,7 +75,12 @@ CASES = {
     "unconfirmed-tls": Case("one file, TLS, a store that returns no checksums", GIB, tls=True, sink="plain-sink"),
     "small": Case("500 files of 100 KiB, 16 at once", 100 * 1024, files=500, at_once=16),
 }
-DEFAULT_CASES = ["known", "unknown", "eight", "tls", "small"]
+DEFAULT_CASES = ["known", "unknown", "eight", "tls", "unconfirmed", "small"]
+GOALS = {"known": 0.70, "unknown": 0.65, "eight": 0.50, "tls": 0.80}
+"""The greatest ratio of the engine's processor time to that of `TUNED`."""
+MEMORY_GOAL_MIB = 48
+"""The greatest growth of memory of the engine, for one file."""
+ENGINE, TUNED = "export-worker", "boto3 tuned"
 
 
 def pythons(folder: Path, wanted: list[str], console: Console) -> dict[str, str]:
@@ -162,6 +170,36 @@ def compare(case: Case, movers: dict[str, str], runs: int) -> dict[str, list[dic
     return results
 
 
+def goals(results: dict[str, dict[str, list[dict[str, float]]]]) -> Table:
+    """Returns the table of the goals: ratios of each round, in which both movers ran one after the other."""
+    grid = Table(title="CPU : boto3 tuned", title_justify="left", box=None)
+    for column in ("CASE", "MEDIAN", "LEAST", "GREATEST", "GOAL", "MEMORY +MiB", "CPU s/GiB", "BOTO3"):
+        grid.add_column(column, justify="left" if column == "CASE" else "right")
+    for name, movers in results.items():
+        gib = CASES[name].bytes * CASES[name].files / GIB
+        own, peer = ([run["cpu_s"] for run in movers[mover]] for mover in (ENGINE, TUNED))
+        ratios = [mine / other for mine, other in zip(own, peer, strict=True)]
+        figures = [f"{figure(ratios):.2f}" for figure in (median, min, max)]
+        goal = f"{GOALS[name]:.2f}" if name in GOALS else "-"
+        memory = f"{median(run['memory_mib'] for run in movers[ENGINE]):.0f}"
+        grid.add_row(CASES[name].name, *figures, goal, memory, f"{median(own) / gib:.2f}", f"{median(peer) / gib:.2f}")
+    return grid
+
+
+def run_goals(runs: int, console: Console) -> None:
+    """Measures the cases that have a goal, and what a store costs that returns no checksums."""
+    movers = {ENGINE: sys.executable, TUNED: sys.executable}
+    results = {name: compare(CASES[name], movers, runs) for name in (*GOALS, "unconfirmed")}
+    console.print(goals(results))
+    console.print(f"Memory of one file: at most +{MEMORY_GOAL_MIB} MiB.")
+    costs = {name: median(run["cpu_s"] for run in results[name][ENGINE]) for name in ("known", "unconfirmed")}
+    extra_s = costs["unconfirmed"] - costs["known"]
+    console.print(
+        f"A store that returns no checksums costs {extra_s:+.2f} CPU s/GiB: each part carries Content-MD5, too."
+    )
+    console.print("Over TLS it costs nothing, unless s3.integrity is `always` (--cases tls unconfirmed-tls).")
+
+
 def table(case: Case, results: dict[str, list[dict[str, float]]]) -> Table:
     """Returns the table of medians, sorted by processor time."""
     gib = case.bytes * case.files / GIB
@@ -188,7 +226,11 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=DEFAULT_CASES, choices=list(CASES))
     parser.add_argument("--movers", nargs="+", default=list(MOVERS), choices=[*MOVERS, *DESIGNS])
     parser.add_argument("--peers", type=Path, default=Path(".bench-peers"), help="where peers are installed")
+    parser.add_argument("--goals", action="store_true", help="only the engine's ratios to boto3 tuned, and their goals")
     options, console = parser.parse_args(), Console(width=120)
+    if options.goals:
+        run_goals(options.runs, console)
+        return
     movers = pythons(options.peers.resolve(), options.movers, console)
     console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}: medians of {options.runs} runs in turn")
     for name in options.cases:

@@ -10,6 +10,7 @@ from export_producers import ExportFilter, Page
 from export_producers.choices import LIST_MAX
 from export_producers.commands.dry_run import dry_run_lines
 from export_producers.paging import EXAMINED_MAX
+from export_producers.searching import index_metadata
 from export_worker.contract.facets import FACETS, UNKNOWN
 from export_worker.contract.output import Output
 from export_worker.contract.status import Accepted, Phase
@@ -17,11 +18,14 @@ from export_worker.errors import OperationFailedError
 from export_worker.lifecycle import transitions
 from export_worker.redis.claims import ConnectionLimits, Timings
 from export_worker.redis.ended_log import EndedEntry, EndedLog
+from export_worker.redis.scripts import Script
 from support.index_rows import (
     EMPTY_INDEXES,
+    FILL,
     LAYOUT_2,
     add_rows,
     facets_in_index,
+    memory_of_indexes,
     numbered_ids,
     places,
     write_as_version_0_2,
@@ -209,6 +213,30 @@ async def test_damaged_export_of_version_0_2_does_not_keep_the_migration_running
     assert (await queue_site.queue.reads.overview()).complete
     assert "error:platform_refused" in await facets_in_index(queue_site.redis, queue_site.keys, whole)
     assert {"kind:?", "error:?"} < await facets_in_index(queue_site.redis, queue_site.keys, damaged)
+
+
+async def test_indexes_take_few_bytes_whatever_values_exports_have(queue_site: QueueSite) -> None:
+    """8,000 exports of 2,000 requesters, each with its own metadata. Eight sorted sets took 970 bytes for each."""
+    site, count = queue_site, 8000
+    await index_metadata(site.queue.storage, ["order"], site.now - timedelta(days=1))
+    arguments = {"prefix": site.keys.prefix, "first": 0, "from_ms": site.now_ms - 1000, "step_ms": 0.1}
+    filling = Script(site.redis, FILL)
+    await filling.word([], {**arguments, "count": count, "requesters": 2000, "due_ms": 0})
+    sizes = await memory_of_indexes(site)
+    assert sum(sizes.values()) / count <= 150, sizes
+    assert (await matching(site, requested_by="r1999")).total == 4
+    assert (await matching(site, error="e20", phase=Phase.FAILED)).total == 266
+
+
+async def test_sweep_corrects_the_counters_of_a_redis_that_has_lost_keys(queue_site: QueueSite) -> None:
+    await failed(queue_site)
+    waiting = await queue_site.enqueue()
+    redis, keys = queue_site.redis, queue_site.keys
+    expected = {name: await redis.get(name) for name in await redis.keys(f"{keys.prefix}tally*")}
+    await redis.delete(*expected)
+    await queue_site.sweep()
+    assert {name: await redis.get(name) for name in expected} == expected
+    assert await ids(queue_site, phase=Phase.QUEUED) == [waiting]
 
 
 async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:

@@ -63,6 +63,40 @@ async def test_put_head_and_delete_are_one_request_each_and_no_call_of_botocore(
     assert world.by_botocore == []
 
 
+async def test_parts_are_one_request_each_and_only_the_first_is_a_call_of_botocore(
+    proxy: S3Proxy, world: World
+) -> None:
+    upload = await world.store.begin(world.target("ü +"))
+    first = await upload.send(1, bytearray(b"x" * 5 * 2**20))
+    world.by_botocore.clear()
+    proxy.calls.clear()
+    last = await upload.send(2, bytearray(b"last"))
+    assert (proxy.names(), world.by_botocore) == (["upload_part"], [])
+    await upload.complete([first, last])
+    stored = world.client.get_object(Bucket=world.bucket, Key=world.target("ü +").key)
+    assert stored["Body"].read() == b"x" * 5 * 2**20 + b"last"
+
+
+async def test_cancelled_part_returns_when_its_request_is_answered(proxy: S3Proxy, world: World) -> None:
+    upload = await world.store.begin(world.target("a"))
+    await upload.send(1, bytearray(b"part"))
+    received, answered = asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+
+    def slow(_: Call) -> None:
+        loop.call_soon_threadsafe(received.set)
+        asyncio.run(asyncio.sleep(0.1))
+        answered.append(True)
+
+    proxy.rule = slow
+    task = asyncio.create_task(upload.send(2, bytearray(b"part")))
+    await received.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert answered == [True]
+
+
 async def test_existing_object_is_adopted_replaced_or_refused(world: World) -> None:
     await world.store.put(world.target("a"), b"bytes")
     assert (await world.store.put(world.target("a"), b"bytes")).adopted
@@ -181,13 +215,14 @@ BROKEN = {
 
 @pytest.mark.usefixtures("_credentials")
 @pytest.mark.parametrize("name", BROKEN)
-async def test_broken_answer_to_a_small_put_is_an_error_after_one_attempt(name: str) -> None:
+@pytest.mark.parametrize("body", [b"bytes", b"x" * 2 * small_sender.SMALL_MAX_BYTES], ids=["small", "in thread"])
+async def test_broken_answer_to_a_put_is_an_error_after_one_attempt(name: str, body: bytes) -> None:
     answer, message = BROKEN[name]
     async with small_store() as small:
         client, store, executor = await learned(small, attempts=1, read_timeout_s=1.0)
         small.answer = answer
         with pytest.raises(StorageError, match=message):
-            await store.put(target("a"), b"bytes")
+            await store.put(target("a"), body)
         small.answer = small.good
         await store.put(target("b"), b"bytes")
         # A redirect makes botocore ask for the bucket's region.
@@ -200,8 +235,8 @@ async def test_broken_answer_to_a_small_put_is_an_error_after_one_attempt(name: 
 async def test_connection_is_reused_and_replaced_after_the_server_has_closed_it() -> None:
     async with small_store() as small:
         client, store, executor = await learned(small)
-        for name in "abc":
-            await store.put(target(name), b"x" * 200_000)
+        for name, size in {"a": 200_000, "b": 9_000_000, "c": 200_000}.items():
+            await store.put(target(name), b"x" * size)
         assert small.connections == 2, "one of botocore, one of small calls"
         await small.close_connections()
         await store.put(target("d"), b"bytes")
@@ -225,7 +260,8 @@ async def test_small_put_over_tls_trusts_the_configured_authority(
                 await store.put(target("a"), b"bytes")
         else:
             await store.put(target("a"), b"x" * 200_000)
-        assert len(small.requests) == 1 + is_trusted
+            await store.put(target("b"), b"x" * 9_000_000)
+        assert len(small.requests) == 1 + 2 * is_trusted
         client.close()
         executor.shutdown()
 

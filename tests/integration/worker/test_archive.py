@@ -19,11 +19,13 @@ from export_worker.archive.hours import HourArchiver
 from export_worker.archive.layout import HOUR, SETTLE, ArchiveFolder, hour_of
 from export_worker.archive.records import EndedRecords
 from export_worker.contract.archive_state import ArchivePointer, ArchiveState
+from export_worker.credentials import Redactor
 from export_worker.lifecycle import transitions
 from export_worker.redis.ended_log import EndedLog
 from export_worker.s3.store import S3Store
 from support import s3_server
-from support.redis_site import REFUSED, QueueSite
+from support.deployment import blocks
+from support.redis_site import REFUSED, STORED, QueueSite
 
 RETENTION_S = 86_400.0
 
@@ -43,7 +45,7 @@ def store(client: Any) -> Iterator[S3Store]:
 def archiver(site: QueueSite, store: S3Store, bucket: str, owner: str = "w1") -> Archiver:
     folder = ArchiveFolder(bucket, "team/history/", site.keys.namespace)
     hours = HourArchiver(store, folder, EndedLog(site.redis, site.keys), EndedRecords(site.redis, site.keys))
-    return Archiver(site.redis, site.keys, owner, hours, retention_s=RETENTION_S)
+    return Archiver(site.redis, site.keys, owner, hours, retention_s=RETENTION_S, redactor=Redactor())
 
 
 async def archived(site: QueueSite, store: S3Store, bucket: str) -> list[datetime]:
@@ -100,6 +102,7 @@ async def test_ended_exports_are_read_by_duckdb_and_pyarrow(
     ]
     assert {row["partition"] for row in named} == {f"{hour:%Y-%m-%dT%H}"}
     assert {row["namespace"] for row in named} == {queue_site.keys.namespace}
+    assert STORED.source_uri not in repr(named), "an address of a download may be signed"
     first, second, third = named
     assert (first["files"], first["bytes"], first["objects"][0]["file_name"]) == (1, 5, "b.csv")
     assert json.loads(first["request"])["export"]["tag_key"] == "t"
@@ -110,6 +113,13 @@ async def test_ended_exports_are_read_by_duckdb_and_pyarrow(
     assert third["timeline"][0]["at"] >= second["timeline"][-1]["at"]
     assert third["timeline"][0]["phase"] != "failed"
     assert dataset.dataset(folder, partitioning="hive").count_rows() == 3
+
+    (example,) = blocks("worker/OPERATING.md", "sql")
+    documented = example.replace("s3://my-exports/history", str(folder)).replace("2026-11-30", f"{hour:%Y-%m-%d}")
+    assert [row[1:4] for row in duckdb.sql(documented).fetchall()] == [
+        ("failed", "platform_refused", 2),
+        ("succeeded", None, 1),
+    ]
 
 
 async def test_archive_continues_where_it_stopped(queue_site: QueueSite, store: S3Store, bucket: str) -> None:

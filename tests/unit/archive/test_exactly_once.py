@@ -62,14 +62,15 @@ class Log:
 
     entries: Sequence[EndedEntry] = tuple(ENTRIES)
     keeps_records: bool = True
+    may_close: bool = True
     closed: list[int] = field(default_factory=list)
 
     async def hours(self) -> list[int]:
         return [epoch_ms(START)]
 
     async def close(self, hour_ms: int) -> bool:
-        self.closed.append(hour_ms)
-        return True
+        self.closed += [hour_ms] * self.may_close
+        return self.may_close
 
     async def length(self, hour_ms: int) -> int:
         assert hour_ms in self.closed, "an hour that is not closed may still grow"
@@ -252,6 +253,11 @@ def test_hour_that_was_archived_is_not_written_again(world: World) -> None:
     assert world.run(Log(keeps_records=False)) == ArchivedHour()
     assert world.bodies() == before
     assert {row["connection"] for row in world.full_rows()} == {"gio"}
+
+
+def test_hour_that_cannot_be_closed_is_not_archived(world: World) -> None:
+    assert world.run(Log(may_close=False)) is None
+    assert world.bodies() == {}
 
 
 def test_hour_without_ended_exports_has_a_marker_and_no_file(world: World) -> None:

@@ -55,7 +55,7 @@ CALLS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "upload_part": (
         {"PartNumber": 1, "UploadId": "2~a-b_c.D+/=&x yä", "ChecksumCRC64NVME": "AAAAAAAAAAA=", "Body": bytearray(9)},
-        {"PartNumber": 10_000, "UploadId": "1", "ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg==", "Body": bytearray(9)},
+        {"UploadId": "1", "PartNumber": 10_000, "ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg==", "Body": bytearray(9)},
     ),
     "head_object": ({"ChecksumMode": "ENABLED"},),
     "delete_object": ({"IfMatch": '"0123"'}, {}),

@@ -5,11 +5,11 @@ end while a worker still writes; see `hours`.
 """
 
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from export_worker.archive.hours import HourArchiver
 from export_worker.archive.layout import HOUR, hour_of, is_due
@@ -17,6 +17,7 @@ from export_worker.contract.archive_state import ArchiveState
 from export_worker.contract.extras import how_to_install
 from export_worker.contract.model import isoformat
 from export_worker.contract.redis_keys import Keys
+from export_worker.credentials import Redactor
 from export_worker.errors import StorageError
 from export_worker.redis.client import commands
 from export_worker.redis.lock import TimedLock
@@ -38,7 +39,7 @@ class Archiver:
         owner: The name of this worker.
         hours: Archives one hour.
         retention_s: How long Redis keeps ended exports (seconds).
-        monotonic_s: The clock that measures a turn.
+        redactor: Masks secrets in what S3 answers, which the state of the archive repeats.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class Archiver:
         hours: HourArchiver,
         *,
         retention_s: float,
-        monotonic_s: Callable[[], float] = time.monotonic,
+        redactor: Redactor,
     ) -> None:
         self._redis = commands(redis)
         self._key = keys.archive
         self._lock = TimedLock(redis, keys.archiving, owner, TURN_S)
         self._hours = hours
         self._retention = timedelta(seconds=retention_s)
-        self._monotonic_s = monotonic_s
+        self._redactor = redactor
 
     async def run(self, now: datetime) -> list[datetime]:
         """Archives the hours that are due, unless another worker does. A failure is logged, and noted in Redis.
@@ -68,18 +69,20 @@ class Archiver:
             return []
         until = await self._first_hour(now)
         archived: list[datetime] = []
-        begun_s = self._monotonic_s()
+        problem, begun_s = "", time.monotonic()
         try:
-            while is_due(until, now) and self._monotonic_s() - begun_s < BEGIN_S and await self._archive(until):
+            while is_due(until, now) and time.monotonic() - begun_s < BEGIN_S and await self._archive(until):
                 archived.append(until)
                 until += HOUR
                 await self._note(until)
-            await self._note(until)
-            await self._hours.abort_uploads(now - timedelta(seconds=UPLOAD_AGE_S))
-        except StorageError as error:
-            await self._note(until, str(error))
-        except ModuleNotFoundError as error:
-            await self._note(until, f"worker.archive needs {error.name}; {how_to_install('parquet')}")
+            if archived:
+                await self._hours.abort_uploads(now - timedelta(seconds=UPLOAD_AGE_S))
+        except (RedisError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - an archive that fails must not stop the worker's transfers
+            problem = self._redactor.text(_problem(error))
+            _log.warning("archive.failed", hour=isoformat(until), error=problem)
+        await self._note(until, problem)
         return archived
 
     async def _archive(self, start: datetime) -> bool:
@@ -100,8 +103,6 @@ class Archiver:
         return hour_of(now) if first is None else max(oldest, first)
 
     async def _note(self, until: datetime, problem: str = "") -> None:
-        if problem:
-            _log.warning("archive.failed", hour=isoformat(until), error=problem)
         fields = {
             "uri": self._hours.folder.uri,
             "until": isoformat(until),
@@ -109,3 +110,13 @@ class Archiver:
             "problem": problem,
         }
         await self._redis.hset(self._key, mapping=fields)
+
+
+def _problem(error: Exception) -> str:
+    match error:
+        case StorageError():
+            return str(error)
+        case ModuleNotFoundError():
+            return f"worker.archive needs {error.name}; {how_to_install('parquet')}"
+        case _:
+            return f"the hour cannot be written ({type(error).__name__}); report this as a defect"

@@ -32,9 +32,7 @@ class EndedRecords:
         """Returns what is kept about these ends, with two round trips; None where nothing that can be read is left."""
         if not entries:
             return []
-        stored = await read_events(
-            self._redis, self._keys, [f"{entry.export_id}.{entry.generation}" for entry in entries]
-        )
+        stored = await read_events(self._redis, self._keys, [entry.event_id for entry in entries])
         async with self._redis.pipeline(transaction=False) as pipe:
             for entry in entries:
                 pipe.lrange(self._keys.timeline(entry.export_id), 0, -1)

@@ -27,7 +27,10 @@ class Model(Documented):
 
 def isoformat(moment: datetime) -> str:
     """Returns RFC 3339 in UTC with milliseconds, the form of all documents: `2026-11-22T03:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    text = moment.isoformat(timespec="milliseconds")
+    if not text.endswith("+00:00"):
+        text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return f"{text[:-6]}Z"
 
 
 Timestamp = Annotated[

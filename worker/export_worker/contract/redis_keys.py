@@ -103,6 +103,11 @@ class Keys:
         return f"{self.namespace}:ids:{chunk}"
 
     @property
+    def chunks(self) -> str:
+        """Sorted set of the parts of the numbers that have rows. See `lua/indexes.lua`."""
+        return f"{self.namespace}:chunks"
+
+    @property
     def tally(self) -> str:
         """String of 32-bit counters: how many exports have one value of a facet. See `lua/indexes.lua`."""
         return f"{self.namespace}:tally"

@@ -40,14 +40,13 @@ def is_apart(export: Export) -> bool:
     return isinstance(export.state, Transferring) and len(export.state.files) > INLINE_FILES_MAX
 
 
-def encode_record(export: Export) -> dict[str, object]:
+def encode_record(export: Export) -> tuple[bytes, bytes]:
     """Returns the fields `state` and `status` of a record, without the lists that are stored apart."""
     apart = is_apart(export)
     exclude: Any = {"state": {"files", "stored"}, "earlier_files": True} if apart else None
-    return {
-        "state": export.model_dump_json(exclude_none=True, exclude=exclude),
-        "status": status_of(export, with_objects=not apart).model_dump_json(),
-    }
+    state = export.__pydantic_serializer__.to_json(export, exclude_none=True, exclude=exclude)
+    status = status_of(export, with_objects=not apart)
+    return state, status.__pydantic_serializer__.to_json(status)
 
 
 def encode_lists(before: Export | None, after: Export) -> dict[str, object]:

@@ -227,6 +227,7 @@ class Store:
             return None
         following = self._schedule(export, claimed.step + 1, now) | {
             "mode": "next",
+            "step": claimed.step + 1,
             "cancel_delivered": claimed.cancel,
             "keep": keep
             and keep.arguments(self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)),
@@ -280,20 +281,20 @@ class Store:
     ) -> str:
         export = decision.export
         arguments = self._change(claimed, decision) | signal.arguments(self._timings) | ending
-        answer = await self._save.word(self._commit_keys(claimed, export), arguments | {"now_ms": epoch_ms(now)}, body)
+        stored = (body,) if body else encode_record(export)
+        keys = self._commit_keys(claimed, export)
+        answer = await self._save.word(keys, arguments | {"now_ms": epoch_ms(now)}, *stored)
         if answer == "lease_lost":
             raise LeaseLostError(f"export {export.export_id} was taken over in step {claimed.step}")
         return answer
 
     def _change(self, claimed: ClaimedStep, decision: Decision) -> dict[str, object]:
         export, step = decision.export, claimed.step
-        record = {} if isinstance(export.state, Ended) else encode_record(export)
         return {
             "version": str(claimed.version),
             "export_id": export.export_id,
             "prefix": self._keys.prefix,
             "retention_ms": _ms(self._timings.retention_s),
-            **record,
             **encode_lists(claimed.export if claimed.has_lists else None, export),
             "phase": export.phase,
             "connection": export.request.connection,

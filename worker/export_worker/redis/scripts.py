@@ -1,7 +1,7 @@
 """Calls Lua scripts by the one convention that all of them follow.
 
 A script gets its keys in KEYS and one JSON object in ARGV[1]. It answers with a JSON object, with one status word, or
-with a list of a JSON object and stored documents.
+with a list of stored documents, which may begin with a JSON object.
 The comment at the top of each Lua file documents the keys, the fields of the object and the answer.
 
 What the author of a script must know about JSON in Redis (measured with Redis 6.2, 7.0 and Valkey 9.1):
@@ -61,14 +61,19 @@ class Script:
         """Runs a script that answers with a status word, and returns the word.
 
         Args:
-            stored: Bytes that are no JSON, which the script only stores: ARGV[2] and the following.
+            stored: Bytes that the script only stores: ARGV[2] and the following.
         """
-        word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments), *filter(None, stored)])
+        word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments), *stored])
         return word.decode()
 
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:
         """Runs a script that answers with a JSON object, and returns the object."""
         return decode_document(await self._script(keys=keys, args=[encode_arguments(arguments)]))
+
+    async def values(self, keys: Sequence[str], arguments: Mapping[str, object]) -> list[Any]:
+        """Runs a script that answers with a list of stored values, and returns the list."""
+        answer: list[Any] = await self._script(keys=keys, args=[encode_arguments(arguments)])
+        return answer
 
     async def with_documents(
         self, keys: Sequence[str], arguments: Mapping[str, object]

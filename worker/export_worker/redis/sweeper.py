@@ -1,8 +1,8 @@
-"""The sweep: enqueues exports whose queue entry is lost, removes expired exports, and migrates those of version 0.2.
+"""The sweep: enqueues exports whose queue entry is lost, removes expired ones, and migrates those of version 0.2.
 
-The first is a safety net. A queue entry is due again when a lease ends; the sweep is for a Redis that
-has lost the queue but not the records, and for exports that wait longer than the payload of a queue entry is kept. One
-worker sweeps at a time.
+It also compares the counters of 4,000 exports with their rows. The first and the last are a safety net. An entry is
+due again when a lease ends; the sweep is for a Redis that has lost the queue but not the records, and for exports that
+wait longer than the payload of a queue entry is kept. One worker sweeps at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,8 @@ EXPIRED_MAX = 1000
 """Entries of the log of ended exports that one call reads to remove expired exports: it holds Redis for 5 ms."""
 MIGRATED_MAX = 200
 """Exports that one call of the migration moves: it holds Redis for 5 ms."""
+AUDIT_WAIT_MS = 60_000
+"""Between two comparisons of the counters of 4,000 exports, which hold Redis for some milliseconds each."""
 CALLS_MAX = 20
 """Calls that one sweep makes to remove expired exports, and as many to migrate. A million exports are migrated in 20
 minutes, which takes 2% of Redis."""
@@ -41,9 +43,14 @@ class Sweeper:
         self._keys = keys
         self._lock = TimedLock(redis, keys.sweep, owner, timings.grace_s)
         self._timings = timings
-        self._overdue, self._forget, self._migrate = (
+        self._overdue, self._forget, self._migrate, self._audit = (
             Script(redis, script(*names))
-            for names in (("sweep",), ("indexes", "forget"), ("indexes", "migrate_indexes"))
+            for names in (
+                ("sweep",),
+                ("indexes", "forget"),
+                ("indexes", "migrate_indexes"),
+                ("indexes", "audit_tally"),
+            )
         )
 
     async def sweep(self, now: datetime) -> list[str]:
@@ -57,6 +64,7 @@ class Sweeper:
         await self._remove_expired(now)
         lost = await self._enqueue_overdue(now)
         await self._migrate_indexes()
+        await self._compare_counters(now)
         return lost
 
     async def _enqueue_overdue(self, now: datetime) -> list[str]:
@@ -87,6 +95,13 @@ class Sweeper:
                 "until_ms": epoch_ms(now - timedelta(seconds=self._timings.retention_s)),
                 "max": EXPIRED_MAX,
             },
+        )
+
+    async def _compare_counters(self, now: datetime) -> None:
+        """Corrects the counters of some exports, if Redis has lost them."""
+        keys = self._keys
+        await self._audit.word(
+            [keys.numbers, keys.chunks], {"prefix": keys.prefix, "now_ms": epoch_ms(now), "wait_ms": AUDIT_WAIT_MS}
         )
 
     async def _migrate_indexes(self) -> None:

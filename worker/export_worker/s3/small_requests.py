@@ -103,8 +103,11 @@ class OperationShape:
         return headers
 
     def query_of(self, arguments: Mapping[str, Any]) -> str:
-        """Returns the query of the URL of a call, with its question mark; an empty string if it has none."""
-        values = {wire: arguments[name] for name, wire in self.queries.items() if name in arguments}
+        """Returns the query of the URL of a call, with its question mark; an empty string if it has none.
+
+        As botocore does, it follows the order of the arguments.
+        """
+        values = {self.queries[name]: value for name, value in arguments.items() if name in self.queries}
         return f"?{percent_encode_sequence(values)}" if values else ""
 
     def response(self, status: int, headers: Mapping[str, str]) -> dict[str, Any]:

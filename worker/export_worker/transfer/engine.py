@@ -6,8 +6,10 @@ bytes pile up.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from secrets import token_hex
 from typing import NoReturn
 
@@ -90,7 +92,7 @@ class _Transfer:
     """What one transfer works with.
 
     Args:
-        recorder: Saves the upload; None if it cannot be resumed.
+        recorder: Returns what saves the upload; None if it cannot be resumed.
         recovered: What an earlier attempt has left; None to start at the beginning.
     """
 
@@ -100,7 +102,7 @@ class _Transfer:
     share: BufferShare
     progress: TransferProgress
     callbacks: TransferCallbacks
-    recorder: UploadRecorder | None
+    recorder: Callable[[], UploadRecorder | None]
     recovered: RecoveredUpload | None
     fixed_part_bytes: int | None
 
@@ -203,7 +205,6 @@ class TransferEngine:
         total_bytes = download.total_bytes if transform is None else None
         if total_bytes is not None and total_bytes > MAX_OBJECT_BYTES:
             _refuse_size()
-        recorder = recorder_of(download, total_bytes, callbacks)
         with self.pool.share() as share:
             async with open_reader(source, transform, self.store.executor) as reader:
                 transfer = _Transfer(
@@ -213,7 +214,7 @@ class TransferEngine:
                     share=share,
                     progress=progress,
                     callbacks=callbacks,
-                    recorder=recorder,
+                    recorder=partial(recorder_of, download, total_bytes, callbacks),
                     recovered=recovered,
                     fixed_part_bytes=self.store.part_bytes,
                 )
@@ -271,7 +272,7 @@ class TransferEngine:
         return await self._finish(transfer, upload, first, notes)
 
     async def _start_upload(self, transfer: _Transfer) -> tuple[MultipartUpload, UploadNotes | None]:
-        recorder = transfer.recorder
+        recorder = transfer.recorder()
         if recorder is None:
             return await self.store.begin(transfer.target), None
         token = token_hex(8)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from export_worker.errors import DownloadInterruptedError
-from export_worker.platforms.base import Computed, Direct, DirectRest, Download, Receiver, RestReceiver
+from export_worker.platforms.base import Direct, DirectRest, Download, Receiver, RestReceiver
 from export_worker.s3.checksums import CRC64NVME, Checksum
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.error_pages import SNIFF_BYTES, ErrorPages
@@ -38,7 +38,7 @@ class ValidatedSource:
         self.error_pages = error_pages
         self._progress = progress
         self.bandwidth = bandwidth
-        self.rate = MinimumRate(bandwidth.min_bytes_per_s, is_computed=isinstance(download, Computed))
+        self.rate = MinimumRate(bandwidth.min_bytes_per_s, is_computed=getattr(download, "is_computed", False))
         self._hashed = hashed
         self.is_rest = False
         self._checksum = Checksum(CRC64NVME)

@@ -24,6 +24,6 @@ async def open_storing(base: WorkerBase, leases: Leases, stack: AsyncExitStack) 
     storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
     sweepers = StoreSweepers(
         build_upload_sweeper(config, base.redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
-        build_archiver(config, base.redis, base.keys, owner=base.owner, storage=storage),
+        build_archiver(base, storage),
     )
     return TransferStep(leases, storage.writer, base.clock, instrument, storage.gates, redactor=redactor), sweepers

@@ -7,7 +7,6 @@
 --   mode                 checkpoint: the step continues; next: another step follows; end: the export has ended
 --   version              of the record when the step was claimed (string)
 --   export_id, prefix, now_ms, retention_ms
---   state, status        JSON texts (modes checkpoint and next)
 --   phase, going_ms, connection, kind
 --   error                the code of a failed export (missing: it has not failed). indexes.lua and statistics.lua are
 --                        loaded before this file
@@ -26,15 +25,16 @@
 --   stored, stored_before
 --                        JSON texts of files that are stored now, and how many were stored before them (missing:
 --                        unchanged). They are appended to the list of stored files
+--   modes next and end: step (that would run next)
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
 --              keep: {version (string), lease_ms, interval_ms (between two requests), is_last_slot (of the worker, for
 --              steps of this role)}: the worker claims the next step with this version if it is due at once and keep.lua,
 --              which is loaded before this file, allows it (missing: it does not)
 --   mode end:  event_id, generation, counted (what is counted about the export; see statistics.lua)
---              step (that would run next)
 --              timeline_length (how many entries the timeline in the body has without the note; missing: not compared)
--- ARGV[2]: mode end: the packed body of the record of the ended export. past.lua, which writes it, is loaded before
+-- ARGV[2]: mode end: the packed body of the record of the ended export. past.lua, which writes it, is loaded before.
+--          Else the state, as a JSON text; ARGV[3] is the status. Within ARGV[1], their quotes would have to be escaped
 -- Answer: saved; kept, when the worker has claimed the next step as well; lease_lost when another worker has claimed the
 --         step; or, in mode end, timeline_grew when the timeline has another length. With the last two, nothing was
 --         changed.
@@ -43,7 +43,7 @@ local export, timeline, open, queue, next_queue, job, next_job, dedupe, platform
   slots, parked, control_queue = unpack(KEYS)
 local outboxes = {unpack(KEYS, 16)}
 
-local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel', 'number', 'requested_by')
+local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel', 'number', 'requested_by', 'files')
 local old_phase, cancel_requested, number = record[3], record[4], tonumber(record[5] or '')
 if record[1] ~= args.version then
   -- The client repeats a call whose answer was lost. Then this decision is already saved.
@@ -70,7 +70,8 @@ end
 local function save_lists()
   local list = args.prefix .. 'stored:' .. args.export_id
   if args.phase ~= 'transferring' then
-    if redis.call('HDEL', export, 'files') == 1 then
+    if record[7] then
+      redis.call('HDEL', export, 'files')
       redis.call('DEL', list)
     end
     return
@@ -92,7 +93,7 @@ local function save_lists()
 end
 
 local function save_record()
-  redis.call('HSET', export, 'state', args.state, 'status', args.status, 'phase', args.phase, 'going', args.going_ms)
+  redis.call('HSET', export, 'state', ARGV[2], 'status', ARGV[3], 'phase', args.phase, 'going', args.going_ms)
   if args.note and redis.call('RPUSH', timeline, args.note) > args.timeline_max then
     redis.call('LTRIM', timeline, -args.timeline_max, -1)
   end
@@ -163,9 +164,7 @@ end
 
 local function end_step()
   if args.mode == 'next' then
-    redis.call('HINCRBY', export, 'version', 1)
-    redis.call('HINCRBY', export, 'step', 1)
-    redis.call('HSET', export, 'saved', args.version)
+    redis.call('HSET', export, 'version', full(args.version + 1), 'step', args.step, 'saved', args.version)
     redis.call('HDEL', export, 'progress', 'claims', 'lost', 'released', 'refused', 'retry')
   end
   redis.call('ZREM', queue, args.job_id)
@@ -261,7 +260,9 @@ if args.mode ~= 'end' then
   save_lists()
 end
 update_indexes()
-add_change(args.prefix, args.export_id, args.connection, args.kind, args.phase, old_phase)
+if args.mode ~= 'checkpoint' or args.note then
+  add_change(args.prefix, args.export_id, args.connection, args.kind, args.phase, old_phase)
+end
 update_breakers()
 if args.mode == 'checkpoint' then
   if args.progressed then

@@ -18,18 +18,26 @@ local terminal = phase_codes.succeeded
 -- chunk -> code -> how many exports of the chunk with this code are removed
 local removed = {}
 
+local digest_names = redis.call('ZRANGE', prefix .. 'digest-names', 0, -1)
+
+-- Returns the generation of an export when it ended last.
+local function last_generation(number)
+  local chunk, row = chunk_of(number)
+  local bytes = redis.call('GETRANGE', prefix .. 'ids:' .. chunk, row * id_bytes + 22, row * id_bytes + 23)
+  return #bytes == 2 and struct.unpack('>I2', bytes)
+end
+
 local function remove(number, generation)
   local marks = marks_of(prefix, number)
   local _, phase = codes_in(marks or no_marks)
-  local _, _, last_generation = row_of(prefix, number)
-  if not marks or phase < terminal or last_generation ~= generation then
+  if not marks or phase < terminal or last_generation(number) ~= generation then
     return
   end
   local chunk, row = chunk_of(number)
   removed[chunk] = removed[chunk] or {}
   add_changes(removed[chunk], marks, -1)
   redis.call('SETRANGE', prefix .. 'marks:' .. chunk, row * mark_bytes, no_marks)
-  for _, name in ipairs(redis.call('ZRANGE', prefix .. 'digest-names', 0, -1)) do
+  for _, name in ipairs(digest_names) do
     local digests = prefix .. 'digests:' .. name .. ':' .. chunk
     if redis.call('EXISTS', digests) == 1 then
       redis.call('SETRANGE', digests, row * digest_bytes, '\0\0\0\0')
@@ -39,8 +47,8 @@ end
 
 local function remove_chunk(chunk)
   redis.call('DEL', prefix .. 'ids:' .. chunk, prefix .. 'marks:' .. chunk, prefix .. 'tally:' .. chunk)
-  for _, name in ipairs(redis.call('ZRANGE', prefix .. 'digest-names', 0, -1)) do
-    redis.call('DEL', prefix .. 'digests:' .. name .. ':' .. chunk)
+  for _, name in ipairs(digest_names) do
+    redis.call('DEL', prefix .. 'digests:' .. name .. ':' .. chunk, prefix .. 'sieve:' .. name .. ':' .. chunk)
   end
   redis.call('ZREM', prefix .. 'chunks', chunk)
 end

@@ -6,7 +6,8 @@
 --
 --   numbers        hash: next (the next number), last_ms (the highest time of acceptance), lowest, lowest_ms (of exports
 --                  that were migrated), codes (how many codes were given), forgotten (entries of the oldest hour that the
---                  sweep has handled), trimmed (the last hour whose log has no spare memory)
+--                  sweep has handled), trimmed (the last hour whose log has no spare memory),
+--                  audited, audited_ms (the chunk whose counters the sweep has compared last, and when)
 --   ids:CHUNK      string of rows of 24 bytes: id (16), time of acceptance in ms (6), generation of the last end (2)
 --   marks:CHUNK    string of rows of 10 bytes: the codes of connection, kind, requester, phase and error. No export: zeros
 --   codes:FACET    hash of value -> code. A connection has seven codes: its own one, and one for it in each phase
@@ -17,6 +18,8 @@
 --   chunks         sorted set of the chunks that exist
 --   digests:NAME:CHUNK
 --                  string of rows of 4 bytes: a digest of the metadata of this name; see `gateway.search_metadata`
+--   sieve:NAME:CHUNK
+--                  string of 32,768 bits: those of the digests of the chunk are set, so that a search skips other chunks
 --   digest-names   sorted set of the names that have digests
 --   open-of:CODE   sorted set of the numbers of the open exports of one connection
 --   ended:HOUR_MS  string of entries of 14 bytes, appended when an export ends: number (6), time in ms (6), generation (2)
@@ -27,7 +30,7 @@
 -- its place only. There are 16,384 codes. A value that gets none has the code `other`, and readers compare its exports.
 --
 -- Memory, for each export: ids 24.6 and marks 10.2 bytes with the rounding of the allocator, tally 0.1 to 8 (with 16,384
--- codes), log 14 (28 in its own hour), digests 4.1 for each name. An open export also has 100 bytes in `open-of`. A chunk
+-- codes), log 14 (28 in its own hour), digests and sieve 5.2 for each name. An open export also has 100 bytes in `open-of`. A chunk
 -- is removed when the sweep has forgotten all its exports.
 
 local chunk_rows = 4000
@@ -37,6 +40,7 @@ local codes_max, other_code, first_code = 16384, 7, 16
 local log_hour_ms = 3600000
 local phase_codes = {queued = 1, running = 2, transferring = 3, succeeded = 4, failed = 5, cancelled = 6}
 local facet_slots = {connection = 1, kind = 3, requested_by = 5, phase = 7, error = 9}
+local id_format = string.rep('%02x', 16)
 local no_code, no_marks, no_id = '\0\0', string.rep('\0', mark_bytes), string.rep('\0', 16)
 
 -- A number in full: `..` keeps 14 digits only.
@@ -71,10 +75,7 @@ local function row_of(prefix, number)
   if #found < id_bytes then
     return nil
   end
-  local created_ms, generation = struct.unpack('>I6I2', found, 17)
-  return (string.gsub(string.sub(found, 1, 16), '.', function(byte)
-    return string.format('%02x', string.byte(byte))
-  end)), created_ms, generation
+  return string.format(id_format, string.byte(found, 1, 16)), struct.unpack('>I6I2', found, 17)
 end
 
 local function created_of(prefix, number)
@@ -124,29 +125,44 @@ local function free_code(prefix, code)
   end
 end
 
+-- Adds to counters of some codes, and returns them.
+local function add_to_counters(key, size, codes, changes)
+  local operations = {'OVERFLOW', 'SAT'}
+  for position, code in ipairs(codes) do
+    local last = position * 4 - 2
+    operations[last + 1], operations[last + 2] = 'INCRBY', size
+    operations[last + 3], operations[last + 4] = '#' .. code, changes[code]
+  end
+  return redis.call('BITFIELD', key, unpack(operations))
+end
+
 -- Adds to the counters of one chunk, and to those of all chunks. `changes` has code -> how many more. Returns how many
 -- exports the chunk has, if their number changes.
 local function count(prefix, chunk, changes)
-  local in_chunk, in_all, codes = {'OVERFLOW', 'SAT'}, {'OVERFLOW', 'SAT'}, {}
+  local codes, alive = {}, nil
+  local function add()
+    local sizes = add_to_counters(prefix .. 'tally:' .. chunk, 'u16', codes, changes)
+    local totals = add_to_counters(prefix .. 'tally', 'u32', codes, changes)
+    for position, code in ipairs(codes) do
+      if code == 0 then
+        alive = sizes[position]
+      elseif code >= first_code and totals[position] == 0 then
+        free_code(prefix, code)
+      end
+    end
+    codes = {}
+  end
   for code, more in pairs(changes) do
     if more ~= 0 then
-      local position = #in_chunk
-      in_chunk[position + 1], in_chunk[position + 2] = 'INCRBY', 'u16'
-      in_chunk[position + 3], in_chunk[position + 4] = '#' .. code, more
-      in_all[position + 1], in_all[position + 2] = 'INCRBY', 'u32'
-      in_all[position + 3], in_all[position + 4] = '#' .. code, more
       codes[#codes + 1] = code
+      -- Lua passes some 8,000 arguments at most.
+      if #codes == 1000 then
+        add()
+      end
     end
   end
-  local sizes = redis.call('BITFIELD', prefix .. 'tally:' .. chunk, unpack(in_chunk))
-  local totals = redis.call('BITFIELD', prefix .. 'tally', unpack(in_all))
-  local alive = nil
-  for position, code in ipairs(codes) do
-    if code == 0 then
-      alive = sizes[position]
-    elseif code >= first_code and totals[position] == 0 then
-      free_code(prefix, code)
-    end
+  if #codes > 0 then
+    add()
   end
   return alive
 end
@@ -204,6 +220,11 @@ local function digest_of(text)
   return digest == '\0\0\0\0' and '\1\0\0\0' or digest
 end
 
+-- Returns the bit of a digest in the sieve of a chunk.
+local function sieve_bit(digest)
+  return struct.unpack('>I4', digest) % 32768
+end
+
 -- Indexes an export by the metadata that the setting `gateway.search_metadata` names.
 local function add_metadata(prefix, number, metadata)
   local chunk, row = chunk_of(number)
@@ -213,8 +234,11 @@ local function add_metadata(prefix, number, metadata)
       if redis.call('STRLEN', digests) == 0 then
         redis.call('ZADD', prefix .. 'digest-names', 0, name)
         redis.call('SETRANGE', digests, chunk_rows * digest_bytes - 1, '\0')
+        redis.call('SETRANGE', prefix .. 'sieve:' .. name .. ':' .. chunk, 32768 / 8 - 1, '\0')
       end
-      redis.call('SETRANGE', digests, row * digest_bytes, digest_of(name .. '=' .. metadata[name]))
+      local digest = digest_of(name .. '=' .. metadata[name])
+      redis.call('SETRANGE', digests, row * digest_bytes, digest)
+      redis.call('BITFIELD', prefix .. 'sieve:' .. name .. ':' .. chunk, 'SET', 'u1', sieve_bit(digest), 1)
     end
   end
 end

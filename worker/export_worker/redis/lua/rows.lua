@@ -3,13 +3,18 @@
 -- How many rows are read at once: 5 KB of marks.
 local block_rows = 500
 
--- The chunks that exist, in descending order, from one on.
+-- Iterates over the chunks that exist, in descending order, from one on. Most searches end in the first one.
 local function chunks_below(prefix, highest)
-  local found = redis.call('ZREVRANGEBYSCORE', prefix .. 'chunks', full(highest), '-inf')
-  for position, chunk in ipairs(found) do
-    found[position] = tonumber(chunk)
+  local piece, position, offset = {}, 0, 0
+  return function()
+    position = position + 1
+    if position > #piece then
+      piece = redis.call('ZREVRANGEBYSCORE', prefix .. 'chunks', full(highest), '-inf', 'LIMIT', offset,
+        offset == 0 and 2 or 100)
+      position, offset = 1, offset + #piece
+    end
+    return tonumber(piece[position] or '')
   end
-  return found
 end
 
 local function row_created_ms(prefix, chunk, row)
@@ -81,6 +86,18 @@ local function positions_of(text, bytes, row_bytes, slot)
   return found
 end
 
+-- Returns the positions in the digests of a chunk that have a digest of some metadata, the last one first.
+local function digest_positions(prefix, name, chunk, digest)
+  local bit = sieve_bit(digest)
+  local byte = redis.call('GETRANGE', prefix .. 'sieve:' .. name .. ':' .. full(chunk), math.floor(bit / 8),
+    math.floor(bit / 8))
+  if byte == '' or math.floor(string.byte(byte) / 2 ^ (7 - bit % 8)) % 2 == 0 then
+    return {}
+  end
+  local digests = redis.call('GET', prefix .. 'digests:' .. name .. ':' .. full(chunk))
+  return positions_of(digests or '', digest, digest_bytes, 1)
+end
+
 -- Returns the positions of the rows of some marks that match, as bytes from 0, the last one first, and how many rows were
 -- compared. `lead` is the slot whose codes are searched; nil: every row is examined.
 local function matching_rows(marks, wanted, lead)
@@ -118,7 +135,7 @@ end
 -- returns a value, which is returned. `visit_block(number, others)` is called after each block with its first number and
 -- how many other rows were compared. It may end the search too.
 local function visit_rows(prefix, highest, lowest, wanted, lead, visit, visit_block)
-  for _, chunk in ipairs(chunks_below(prefix, math.floor(highest / chunk_rows))) do
+  for chunk in chunks_below(prefix, math.floor(highest / chunk_rows)) do
     local base = chunk * chunk_rows
     if base + chunk_rows <= lowest then
       return nil
