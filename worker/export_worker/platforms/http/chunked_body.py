@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from export_worker.errors import DownloadInterruptedError
 from export_worker.platforms.http.chunked import ChunkedFraming, FramingError
 from export_worker.platforms.http.recorded_response import recorded_body
 from export_worker.platforms.http.socket_body import SocketBody
@@ -74,8 +75,8 @@ class ChunkedBody(SocketBody):
         """See `SocketBody`."""
         try:
             kept = self._framing.strip(buffer[:nbytes])
-        except FramingError as error:
-            self.fail(str(error))
+        except FramingError:
+            self.fail(DownloadInterruptedError(f"{self._label}: the framing of its chunks is invalid"))
             return 0
         self._unfilled_bytes -= kept
         return kept
@@ -84,9 +85,13 @@ class ChunkedBody(SocketBody):
         """See `SocketBody`."""
         return self._framing.is_complete or len(buffer) <= self._enough_unfilled_bytes
 
-    def missing(self) -> str:
+    def cut(self) -> DownloadInterruptedError:
         """See `SocketBody`."""
-        return "before the end of its last chunk"
+        return DownloadInterruptedError(f"{self._label}: cut, before the end of its last chunk")
+
+    def lost(self, why: str) -> DownloadInterruptedError:
+        """See `SocketBody`."""
+        return DownloadInterruptedError(f"{self._label}: {why}, before the end of its last chunk")
 
 
 def chunked_body(

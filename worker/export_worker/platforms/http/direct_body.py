@@ -27,6 +27,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from export_worker.errors import DownloadInterruptedError
 from export_worker.platforms.http.socket_body import SocketBody
 
 DIRECT_MIN_BYTES = 1024 * 1024
@@ -66,9 +67,13 @@ class DirectBody(SocketBody):
         self.left_bytes -= nbytes
         return nbytes
 
-    def missing(self) -> str:
+    def cut(self) -> DownloadInterruptedError:
         """See `SocketBody`."""
-        return f"{self.left_bytes} bytes before its announced end"
+        return DownloadInterruptedError(f"{self._label}: cut, {self.left_bytes} bytes before its announced end")
+
+    def lost(self, why: str) -> DownloadInterruptedError:
+        """See `SocketBody`."""
+        return DownloadInterruptedError(f"{self._label}: {why}, {self.left_bytes} bytes before its announced end")
 
 
 def direct_body(

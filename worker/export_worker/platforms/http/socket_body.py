@@ -67,7 +67,7 @@ class SocketBody(asyncio.BufferedProtocol):
         """Ends the wait if no byte has arrived for `stall_s`."""
         silent_s = asyncio.get_running_loop().time() - self._last_received_s
         if silent_s >= self._stall_s:
-            self.fail("the body stalled")
+            self.fail(DownloadInterruptedError(f"{self._label}: the body stalled"))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's argument
         """Returns the unfilled rest of the buffer. The transport is paused while no caller waits."""
@@ -92,18 +92,18 @@ class SocketBody(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """Ends the body early: the server sends no more. The transport closes itself."""
-        self.fail(f"cut, {self.missing()}")
+        self.fail(self.cut())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the body early. Informs aiohttp's protocol, too, because aiohttp's connector may wait for this."""
         why = "the connection was closed" if exc is None else type(exc).__name__
-        self.fail(f"{why}, {self.missing()}")
+        self.fail(self.lost(why))
         if self._previous_protocol is not None:
             self._previous_protocol.connection_lost(exc)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: DownloadInterruptedError) -> None:
         """Ends the wait with an error. The first error is kept and reported."""
-        self._error = self._error or DownloadInterruptedError(f"{self._label}: {reason}")
+        self._error = self._error or error
         if self._filled is not None and not self._filled.done():
             self._filled.set_exception(self._error)
 
@@ -119,6 +119,10 @@ class SocketBody(asyncio.BufferedProtocol):
         """Whether the wait is over. The argument is the unfilled rest."""
         return not buffer
 
-    def missing(self) -> str:
-        """Returns what has not been received, for messages."""
+    def cut(self) -> DownloadInterruptedError:
+        """Returns the error for a server that stops sending before the end."""
+        raise NotImplementedError
+
+    def lost(self, why: str) -> DownloadInterruptedError:
+        """Returns the error for a connection that ends before the body."""
         raise NotImplementedError
