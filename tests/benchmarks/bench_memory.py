@@ -23,7 +23,7 @@ import click
 
 from export_worker.contract.request import ExportRequest, GrowingioSegmentUsers
 from export_worker.contract.status import ManifestObject
-from export_worker.demo.services import redis_server
+from export_worker.demo.processes import redis_server
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.export import Running, Transferring
 from export_worker.lifecycle.observations import Ready, RemoteFile, Stored, Submitted
