@@ -116,8 +116,8 @@ bench-puts: install ## Measure the processor time of the three puts of a small e
 scale-model: install ## Compute what a load needs of Redis and of each process (ARGS="--exports=1000000 --files=3", ARGS=--check runs slices)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/scale $(ARGS)
 
-bench-memory: install ## Measure the Redis memory of an export, over some hundred exports of the demo (ARGS=--exports=N)
-	@$(BIN)/python tests/benchmarks/bench_memory.py $(ARGS)
+bench-memory: install ## Measure the Redis memory of a waiting and of an ended export, by key and by the growth of the server (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_memory.py $(ARGS)
 
 format: install ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .

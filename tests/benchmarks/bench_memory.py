@@ -1,67 +1,136 @@
-"""Measures the memory of an export in Redis by key, with some hundred exports of the demo on a separate Redis.
+"""Measures the memory of waiting and of ended exports in a Redis of their own, by key and by the growth of the server.
 
-    make bench-memory ARGS=--exports=600
+    make bench-memory ARGS="--waiting 4000 --ended 4000"
 
-Prints MEMORY USAGE of the keys of each export and of the sorted sets that index them, and the growth of the server's
-memory per export. The growth also includes the allocator's rounding and what does not grow with the exports.
+The exports are accepted and run by the project's own scripts, with requests, keys, checksums and timelines as long as
+those of GrowingIO. The growth is that of the server's memory between a number of exports and twice as many, so that
+what does not grow with the exports is left out. Indexes have rows for 4,000 exports at a time, so multiples of it are
+exact.
 """
 
 import asyncio
 import logging
 import re
 import tempfile
+from base64 import b64encode
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import click
 
-from export_worker.demo.exports import run_exports
-from export_worker.demo.services import start_services, start_workers
+from export_worker.contract.request import ExportRequest, GrowingioSegmentUsers
+from export_worker.contract.status import ManifestObject
+from export_worker.demo.processes import redis_server
+from export_worker.lifecycle import transitions
+from export_worker.lifecycle.export import Running, Transferring
+from export_worker.lifecycle.observations import Ready, RemoteFile, Stored, Submitted
+from export_worker.redis.claims import ClaimedStep
 from export_worker.redis.client import close_redis, open_redis
+from support.redis_site import MANY, POLICY, SINKS, QueueSite, open_site
 
-TIMEOUT_S = 600.0
 EXPORT_ID = re.compile(rb"[0-9a-f]{32}")
-INDEX = re.compile(rb":(by-|phase:|created$|ended$)")
+SHORT_LIVED = re.compile(rb":(changes|outbox:|clock|contact|rate:|sweep|spared|delivered:)")
+BATCH = 200
+FILE_NAME = "下载用户列表.csv"
 
 
-async def _by_key(redis: Any) -> dict[str, list[int]]:
-    """Returns the sizes of keys by name: of the keys of one export without its id, and of all indexes together."""
-    sizes = defaultdict(list)
-    async for key in redis.scan_iter(count=1000):
-        if EXPORT_ID.search(key):
-            kind = EXPORT_ID.sub(b"ID", key).decode()
-            sizes[kind].append(await redis.memory_usage(key, samples=0))
-        elif INDEX.search(key):
-            sizes["indexes of exports"].append(await redis.memory_usage(key, samples=0))
-    return sizes
-
-
-async def _measure(exports: int) -> None:
+async def measure(waiting: int, ended: int) -> None:
+    """Prints both tables."""
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as directory:
-        async with start_services(Path(directory)) as services, start_workers(services):
-            redis: Any = open_redis(services.redis_url)
-            before = (await redis.info("memory"))["used_memory"]
-            urls = (services.redis_url, services.platform_url)
-            outcome = await run_exports(*urls, exports, lambda _: None, TIMEOUT_S)
-            # All exports have ended: queue entries and leases are deleted, and the retained keys are counted.
-            count, sizes = len(outcome.statuses), await _by_key(redis)
-            after = (await redis.info("memory"))["used_memory"]
-            await close_redis(redis)
-    assert outcome.complete
-    click.echo(f"{count} exports")
-    for kind, found in sorted(sizes.items(), key=lambda item: -sum(item[1])):
-        per_export_kib = sum(found) / count / 1024
-        click.echo(f"  {kind:<24} {per_export_kib:6.2f} KiB per export ({len(found)} keys, largest {max(found):,} B)")
-    click.echo(f"  {'the whole server':<24} {(after - before) / count / 1024:6.2f} KiB per export")
+    for what, count, add in (("waiting", waiting, _accept), ("ended", ended, _run)):
+        with tempfile.TemporaryDirectory() as directory:
+            async with redis_server(Path(directory), None) as url:
+                client = open_redis(url)
+                async with open_site(client, url, "exports") as site:
+                    site.limits = {"gio": MANY}
+                    await _measure_one(site, what, count, add)
+                await close_redis(client)
+
+
+async def _measure_one(
+    site: QueueSite, what: str, count: int, add: Callable[[QueueSite, int], Awaitable[None]]
+) -> None:
+    sizes = []
+    for _ in range(2):
+        await add(site, count)
+        await site.redis.delete(site.keys.changes, *map(site.keys.outbox, SINKS))
+        sizes.append((await site.redis.info("memory"))["used_memory"])
+    click.echo(f"{2 * count} {what} exports")
+    for kind, (total, keys) in sorted((await _by_key(site.redis)).items(), key=lambda item: -item[1][0]):
+        click.echo(f"  {kind:<34} {total / 2 / count:7.0f} B per export ({keys} keys)")
+    click.echo(f"  {'the server, each further export':<34} {(sizes[1] - sizes[0]) / count:7.0f} B")
+
+
+async def _by_key(redis: Any) -> dict[str, tuple[int, int]]:
+    """Returns the bytes and the number of keys: of the keys of exports without their ids, of indexes, of the others."""
+    found: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    async for key in redis.scan_iter(count=1000):
+        name = "others" if SHORT_LIVED.search(key) else "queue and indexes"
+        kind = EXPORT_ID.sub(b"ID", key).decode() if EXPORT_ID.search(key) else name
+        total, keys = found[kind]
+        found[kind] = total + await redis.memory_usage(key, samples=0), keys + 1
+    return found
+
+
+async def _accept(site: QueueSite, count: int) -> None:
+    export = GrowingioSegmentUsers(project_id="WlGk4Daj", segment_id="qgQMXnD3")
+    await site.queue.enqueue_many([ExportRequest(connection="gio", export=export)] * count)
+    site.catch_up()
+
+
+async def _run(site: QueueSite, count: int) -> None:
+    random = Random(1)
+    for _ in range(0, count, BATCH):
+        await _accept(site, BATCH)
+        for claimed in await site.claim(BATCH):
+            operation = b64encode(random.randbytes(30)).decode()
+            seen = Submitted(operation, "EXPORTING", done=True)
+            await site.commit(claimed, transitions.after_submit(claimed.export, seen, site.moment(), POLICY))
+        for claimed in await site.claim(BATCH):
+            await _finish_operation(site, claimed)
+        for claimed in await site.claim(BATCH, "transfer"):
+            await _finish_transfer(site, claimed, random)
+
+
+async def _finish_operation(site: QueueSite, claimed: ClaimedStep) -> None:
+    state = claimed.export.state
+    assert isinstance(state, Running)
+    seen = Ready("FINISH", (RemoteFile(f"/jobs-results/downloads/{FILE_NAME}", FILE_NAME),))
+    await site.commit(claimed, transitions.after_poll(claimed.export, state, seen, site.moment(), POLICY))
+
+
+async def _finish_transfer(site: QueueSite, claimed: ClaimedStep, random: Random) -> None:
+    export, folder = claimed.export, f"growingio.segment_users/dt=2026-11-30/{claimed.export.export_id}"
+    checksum, size = f"CRC64NVME:{b64encode(random.randbytes(8)).decode()}", random.randrange(10**6, 10**9)
+    stored = ManifestObject(
+        uri=f"s3://company-exports/{folder}/{FILE_NAME}",
+        bucket="company-exports",
+        key=f"{folder}/{FILE_NAME}",
+        bytes=size,
+        etag=random.randbytes(16).hex(),
+        checksum=checksum,
+        file_name=FILE_NAME,
+        source_uri=f"/jobs-results/downloads/{FILE_NAME}",
+        source_bytes=size,
+        source_checksum=checksum,
+    )
+    assert isinstance(export.state, Transferring)
+    decision = transitions.after_files(export, export.state, [stored], site.moment())
+    claimed = await site.store.checkpoint(claimed, decision, site.now)
+    assert isinstance(claimed.export.state, Transferring)
+    seen = Stored((stored,), f"s3://company-exports/{folder}/_manifest.json")
+    await site.commit(claimed, transitions.after_transfer(claimed.export, claimed.export.state, seen, site.moment()))
 
 
 @click.command()
-@click.option("--exports", type=int, default=600, show_default=True)
-def main(exports: int) -> None:
+@click.option("--waiting", type=int, default=4000, show_default=True, help="Half of the exports that wait.")
+@click.option("--ended", type=int, default=4000, show_default=True, help="Half of the exports that end.")
+def main(waiting: int, ended: int) -> None:
     """Measures the memory and prints it."""
-    asyncio.run(_measure(exports))
+    asyncio.run(measure(waiting, ended))
 
 
 if __name__ == "__main__":
