@@ -101,6 +101,7 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
     from yarl import URL
 
     from benchmarks.transfer.designs import Pieces, blocking
+    from export_worker.config.transfer import TransferSettings
     from export_worker.credentials import Redactor
     from export_worker.platforms.base import Download
     from export_worker.platforms.http.auth import StaticAuth, authorization
@@ -125,7 +126,7 @@ def export_worker_engine(workload: Workload, design: str = "direct") -> Meter:
             client = build_client(Endpoint(REGION, workload.endpoint), threads)
             client.put_object(Bucket=BUCKET, Key="warm", Body=b"")
             store = S3Store(client, executor, integrity="always" if design == "always" else "auto")
-            engine = TransferEngine(store, memory_bytes=workload.at_once * 5 * PART_BYTES)
+            engine = TransferEngine(store, memory_bytes=TransferSettings().memory_mib * 2**20)
 
             @asynccontextmanager
             async def opened(source: str) -> AsyncIterator[Download]:

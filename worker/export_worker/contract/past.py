@@ -26,6 +26,8 @@ TIMELINE_MAX = 200
 
 _PLAIN, _DICTIONARY = b"0", b"1"
 """The first byte of a body: it is not compressed, or it is compressed with the dictionary of this number."""
+_PRESET = (files("export_worker.contract") / "past_dictionary_1.txt").read_bytes()
+"""The dictionary. It is read with the module, since an event loop must not wait for a disk."""
 _WINDOW_BITS = -13
 """Raw deflate without a checksum, with a window of 8 KiB: the dictionary fits into it."""
 _MEMORY_LEVEL = 6
@@ -155,7 +157,7 @@ def _inflated(packed: bytes) -> bytes:
         return packed[1:]
     if packed[:1] != _DICTIONARY:
         raise UnreadablePastError("the packed record was written by a newer version")
-    reader = zlib.decompressobj(_WINDOW_BITS, _dictionary())
+    reader = zlib.decompressobj(_WINDOW_BITS, _PRESET)
     try:
         body = reader.decompress(packed[1:], BODY_MAX_BYTES)
     except zlib.error:
@@ -166,11 +168,6 @@ def _inflated(packed: bytes) -> bytes:
 
 
 @cache
-def _dictionary() -> bytes:
-    return (files("export_worker.contract") / "past_dictionary_1.txt").read_bytes()
-
-
-@cache
 def _compressor(level: int) -> "zlib._Compress":
     """Returns a compressor that has read the dictionary. A copy of it is several times faster than a new one."""
-    return zlib.compressobj(level, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, _dictionary())
+    return zlib.compressobj(level, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, _PRESET)

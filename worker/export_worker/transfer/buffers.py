@@ -69,8 +69,9 @@ class BufferPool:
             self._spare.clear()  # an idle worker keeps no memory
 
     def _allocate(self, size_bytes: int) -> bytearray:
-        for position, spare in enumerate(self._spare):
-            if len(spare) == size_bytes:
+        # The buffer that was given back last: the processor's cache still has more of it than of any other.
+        for position in range(len(self._spare) - 1, -1, -1):
+            if len(self._spare[position]) == size_bytes:
                 return self._spare.pop(position)
         # Spare buffers use memory, too. A larger buffer replaces spare ones of the old size. A small one frees only as
         # many as the budget requires.
