@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-memory bench-puts bench-export bench-indexes format clean scale-model
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-memory bench-archive bench-puts bench-export bench-indexes format clean scale-model
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ scale-model: install ## Compute what a load needs of Redis and of each process (
 
 bench-memory: install ## Measure the Redis memory of a waiting and of an ended export, by key and by the growth of the server (ARGS=--help)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_memory.py $(ARGS)
+
+bench-archive: install ## Measure the archive of one hour: processor time, bytes and memory (ARGS=--exports=100000)
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_archive.py $(ARGS)
 
 format: install ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .
