@@ -30,6 +30,8 @@ the key."""
 
 RECORD_FIELDS = ("status", "progress", "request", "requested_by", "trace")
 """The fields of a record that a status is read from."""
+FIRST_FIELDS = {"export_id", "phase", "connection", "kind", "created_at", "updated_at"}
+"""The fields of the status of a new export. The others follow from its request, and each byte counts while it waits."""
 REQUEST = RECORD_FIELDS.index("request")
 """The position of the request in these fields."""
 
@@ -97,7 +99,7 @@ class Offer:
             "prefix": keys.prefix,
             "wake": keys.wake("control"),
             "request": request.model_dump_json(exclude_none=True),
-            "status": first_status(request, export_id, self.now).model_dump_json(),
+            "status": first_status(request, export_id, self.now).model_dump_json(include=FIRST_FIELDS),
             "connection": request.connection,
             "platform": request.platform,
             "kind": request.kind,
@@ -296,11 +298,20 @@ def read_status(record: Sequence[bytes | None], stored: Sequence[bytes] = ()) ->
         beside["objects"] = [StoredObject.model_validate_json(item) for item in stored]
     if request is not None and (asked := json_object(request)) is not None:
         beside["request"] = asked
+        if read.due_at is None and not read.phase.terminal:
+            beside |= {"due_at": read.created_at, "metadata": _metadata(asked)}
     if requested_by is not None:
         beside["requested_by"] = requested_by.decode(errors="replace")
     if trace is not None and (context := TraceContext.read(trace)) is not None:
         beside["trace_id"] = context.trace_id
     return read.model_copy(update=beside) if beside else read
+
+
+def _metadata(request: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the metadata of a request. What is no text is left out: the record may be damaged."""
+    found = request.get("metadata")
+    texts = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in texts if isinstance(value, str)}
 
 
 def retried(
