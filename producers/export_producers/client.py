@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 from export_producers.activity import ActivityLog
-from export_producers.archive import ArchiveReader
 from export_producers.choices import LIST_MAX
 from export_producers.closing import Closing
 from export_producers.dry_run import dry_run_of
@@ -30,7 +29,6 @@ from export_producers.records import (
     Page,
     Restart,
     Start,
-    decode_cursor,
     ended_otherwise,
     idempotency_key_of,
     retried,
@@ -93,8 +91,7 @@ class ExportQueue(Closing):
         self.storage = Storage(client, self._keys, redis_url)
         self._offering = JoinedCalls(self._send)
         self._statuses = BatchedRead(self._read_statuses)
-        self._listing = Listing(client, self._keys)
-        self._archive = ArchiveReader(self.storage)
+        self._listing = Listing(self.storage)
         self.activity = ActivityLog(self.storage)
         self.reads = Reads(self.storage)
         self._enqueue, self._cancel, self._retry = (
@@ -112,13 +109,7 @@ class ExportQueue(Closing):
 
     async def known_connections(self) -> dict[str, str]:
         """Returns connection → platform: the connections that the caller passed, else those that workers announced."""
-        return await self.announced_connections() if self._connections is None else dict(self._connections)
-
-    async def announced_connections(self) -> dict[str, str]:
-        """Returns connection → platform: the connections that workers have announced."""
-        async with translate_redis_errors(self._url):
-            announced = await self._redis.hgetall(self._keys.connections)
-        return {name.decode(): platform.decode() for name, platform in announced.items()}
+        return await self.reads.connections() if self._connections is None else dict(self._connections)
 
     async def enqueue(
         self,
@@ -280,12 +271,9 @@ class ExportQueue(Closing):
         Raises:
             InvalidRequestError: The cursor is invalid.
         """
-        position = None if cursor is None else decode_cursor(cursor)
         where = where if phase is None else replace(where, phase=phase)
         overview = None if where.state is None else await self.reads.overview()
-        async with translate_redis_errors(self._url):
-            page = await self._listing.page(where, max(1, min(limit, LIST_MAX)), position, overview)
-        return replace(page, archive=await self._archive.pointer(where.since or where.until))
+        return await self._listing.page(where, max(1, min(limit, LIST_MAX)), cursor, overview)
 
     async def values_in_use(self, facet: Facet) -> list[str]:
         """Returns the connections, kinds, requesters or error codes of the stored exports, sorted."""

@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from arq.connections import ArqRedis
-
+from export_producers.archive import ArchiveReader
 from export_producers.filters import ExportFilter
 from export_producers.lua import script
 from export_producers.reads.overview_document import Overview
-from export_producers.records import RECORD_FIELDS, Page, Position
+from export_producers.records import RECORD_FIELDS, Page, Position, decode_cursor
 from export_producers.states import state_arguments
 from export_producers.statuses import read_statuses, readable_status
+from export_producers.storage import Storage
 from export_worker.contract.model import epoch_ms
-from export_worker.contract.redis_keys import Keys
 from export_worker.contract.status import Status
 from export_worker.redis.scripts import Script
 
@@ -64,12 +63,29 @@ def _position(pair: Sequence[str]) -> Position:
 class Listing:
     """Reads pages of the exports of one namespace."""
 
-    def __init__(self, redis: ArqRedis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._script = Script(redis, script("list"))
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._redis = storage.client
+        self._keys = storage.keys
+        self._archive = ArchiveReader(storage)
+        self._script = Script(storage.client, script("list"))
 
-    async def page(
+    async def page(self, where: ExportFilter, limit: int, cursor: str | None, overview: Overview | None) -> Page:
+        """Returns up to `limit` exports.
+
+        Args:
+            cursor: The cursor of the previous page; None for the first page.
+            overview: What says which exports wait and which are slow, if the filter has a state.
+
+        Raises:
+            InvalidRequestError: The cursor is invalid.
+        """
+        position = None if cursor is None else decode_cursor(cursor)
+        async with self._storage.calls():
+            page = await self._page(where, limit, position, overview)
+        return replace(page, archive=await self._archive.pointer(where.since or where.until))
+
+    async def _page(
         self, where: ExportFilter, limit: int, after: Position | None, overview: Overview | None = None
     ) -> Page:
         """Returns up to `limit` exports after a position.

@@ -35,8 +35,8 @@ KEPT_MS = 7 * 86_400_000
 AT_ONCE = 500
 REAL = 60
 """So many failed and so many queued exports have records: a page of the newest ones has 50."""
-ROUNDS = 5
-CALLS = 20
+ROUNDS = 9
+CALLS = 15
 Call = Callable[[], Awaitable[Any]]
 
 
@@ -121,10 +121,12 @@ async def cpu_s(redis: Any) -> float:
 
 
 async def measure(sides: list[Side]) -> None:
-    """Measures each call in turns."""
+    """Measures each call of both namespaces in turns, some calls at a time."""
+    calls = [list(calls_of(side.site)) for side in sides]
     for number in range(ROUNDS + 1):
-        for side in sides if number % 2 else sides[::-1]:
-            for name, call in calls_of(side.site):
+        for both in zip(*calls, strict=True):
+            turns = list(zip(sides, both, strict=True))
+            for side, (name, call) in turns if number % 2 else turns[::-1]:
                 before_s = await cpu_s(side.site.redis)
                 for _ in range(CALLS):
                     await call()

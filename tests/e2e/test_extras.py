@@ -21,6 +21,7 @@ LATER = {
     "recipe": "export_worker.platforms.recipe_check.running",
     "simulate": "graphql",
     "demo": "moto",
+    "trigger": "boto3",
 }
 """A module that a command imports, or starts as a process, after its own."""
 IMPORT_COMMANDS = """

@@ -132,6 +132,10 @@ def _note_effect(run: Run, point: Point, command: tuple[Any, ...], answer: Any) 
         name, arguments = run.scripts.get(str(command[1]), "?"), json.loads(command[3 + command[2]])
         known = name.removesuffix("_control").removesuffix("_transfer")
         head = answer[0] if isinstance(answer, list) else answer
+        if not isinstance(head, bytes):
+            # A script that only reads answers with lists of values.
+            point.changed = False
+            return
         document = json.loads(head) if head.startswith(b"{") else head.decode()
         point.changed = document != "held" and (known not in RESULT_FIELDS or RESULT_FIELDS[known] in document)
         run.on_script(point.process, known, arguments, document)

@@ -149,11 +149,12 @@ class Chronicle:
         return "" if lease is None else lease.version
 
     def _read(self, export_id: str) -> tuple[str, int, str]:
+        phase, step, retry = self._redis.hmget(self._keys.export(export_id), "phase", "step", "retry")
         packed = self._redis.get(self._keys.past(export_id))
-        if packed is not None:
+        # A worker that wrongly changes an export that has ended creates its hash again.
+        if phase is None and packed is not None:
             header = read_header(packed)
             return header.phase, header.step, ""
-        phase, step, retry = self._redis.hmget(self._keys.export(export_id), "phase", "step", "retry")
         return (phase or b"").decode(), int(step or 0), (retry or b"").decode()
 
     def _copy(self) -> dict[bytes, bytes]:

@@ -98,7 +98,7 @@ def _sweep_in_two_steps(patch: Patch) -> None:
         for member in await redis.zrangebyscore(keys.open, "-inf", "+inf"):
             export_id = member.decode()
             (step,) = await redis.hmget(keys.export(export_id), "step")
-            await redis.zadd(keys.queue("control"), {keys.job_id(export_id, int(step)): now_ms}, nx=True)
+            await redis.zadd(keys.queue("control"), {keys.job_id(export_id, int(step or 0)): now_ms}, nx=True)
         return []
 
     patch.setattr(Sweeper, "_enqueue_overdue", enqueue_overdue)
@@ -212,15 +212,15 @@ def _adopt_any_object(patch: Patch) -> None:
     patch.setattr(CreateOnlyWrite, "_is_equal", is_equal)
 
 
-ENDED = "local ended = {succeeded = true, failed = true, cancelled = true}"
+ENTRY_CHECK = "if record[1] ~= step or ended[record[3]] then"
 VERSION_CHECK = "if record[1] ~= args.version then"
 
 SEEDED_FAULTS = (
     SeededFault(
         "the sweep revives ended exports, and a claim takes them",
         _walk("plain", "late", "ZRANGEBYSCORE"),
-        "only_a_retry_leaves_an_end",
-        [TextChange("claim", ENDED, "local ended = {}")],
+        "no_litter",
+        [TextChange("claim", ENTRY_CHECK, "if false then")],
         _sweep_in_two_steps,
     ),
     SeededFault(
@@ -256,7 +256,7 @@ SEEDED_FAULTS = (
     SeededFault(
         "a commit does not check the version",
         _walk("plain", "freeze", "platform", "commit"),
-        "only_a_retry_leaves_an_end",
+        "every_export_ends",
         [TextChange("commit", VERSION_CHECK, f"{VERSION_CHECK[:-5]} and args.mode == 'checkpoint' then")],
     ),
     SeededFault(

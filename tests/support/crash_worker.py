@@ -39,7 +39,10 @@ SOURCES = {
         ("claim", claim_script("control")),
         ("claim", claim_script("transfer")),
         ("commit", commit_script()),
-        *((name, script("indexes", name)) for name in ("forget", "migrate_indexes", "read_ended", "close_ended")),
+        *(
+            (name, script("indexes", name))
+            for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")
+        ),
         ("take_deliveries", script("past", "take_deliveries")),
         *((name, script(name)) for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep")),
     )
@@ -47,8 +50,8 @@ SOURCES = {
 
 DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_ms", "forget": "until_ms"}
 """Scripts that write only if their first key has members with a score up to this field of their argument."""
-IDLE = {"migrate_indexes", "read_ended"}
-"""The first writes only after an update from a version with other indexes, the second never."""
+IDLE = {"migrate_indexes", "audit_tally", "read_ended"}
+"""Write only after an update from a version with other indexes, or after a loss of counters, or never."""
 
 
 class Meter:

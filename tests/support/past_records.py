@@ -10,11 +10,16 @@ BESIDE = {"request", "requested_by", "trace_id"}
 
 
 def record_of(export_id: str, hash_: dict[bytes, bytes], packed: bytes | None) -> dict[str, str]:
-    """Returns the fields of a record: of its hash, or of its packed record."""
-    if packed is not None:
-        fields = {name: value.decode() for name, value in fields_of_past(export_id, packed, NAMES).items()}
-        return fields | {"status": status_of_past(unpack(export_id, packed)).model_dump_json(exclude=BESIDE)}
-    return {name.decode(): value.decode() for name, value in hash_.items()}
+    """Returns the fields of a record: of its hash, or of its packed record.
+
+    An export never has both. If a defect wrote the hash again, its fields show that.
+    """
+    of_hash = {name.decode(): value.decode() for name, value in hash_.items()}
+    if packed is None:
+        return of_hash
+    fields = {name: value.decode() for name, value in fields_of_past(export_id, packed, NAMES).items()}
+    status = status_of_past(unpack(export_id, packed)).model_dump_json(exclude=BESIDE)
+    return fields | {"status": status} | of_hash
 
 
 def timeline_of(export_id: str, entries: list[bytes], packed: bytes | None) -> list[bytes]:

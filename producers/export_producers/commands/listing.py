@@ -77,10 +77,8 @@ def list_(
     else:
         click.echo(clean(translated(language, f"no exports{described(where)}")))
     if page.archive is not None:
-        where_older = (
-            f"exports that ended before {isoformat(page.archive.before)} are in the archive {page.archive.uri}"
-        )
-        click.echo(clean(translated(language, where_older)), err=True)
+        older = f"exports that ended before {isoformat(page.archive.before)} are in the archive {page.archive.uri}"
+        click.echo(clean(translated(language, older)), err=True)
 
 
 @click.pass_obj

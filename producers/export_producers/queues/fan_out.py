@@ -143,7 +143,7 @@ class FanOut:
         """Waits until a queue can be read."""
         while name in self._away:
             with suppress(ServiceUnreachableError, TimeoutError):
-                await self._queues[name].announced_connections()
+                await self._queues[name].reads.connections()
                 del self._away[name]
                 return
             await asyncio.sleep(PROBE_S)

@@ -147,7 +147,7 @@ class ExportQueues(Closing):
         return name
 
     async def _read_routes(self) -> Routes:
-        answers = await self.every(lambda queue: queue.announced_connections())
+        answers = await self.every(lambda queue: queue.reads.connections())
         self._announced |= answers.by_queue
         announced = {name: self._announced[name] for name in self.by_name if name in self._announced}
         return Routes(announced, self._stated, [name for name in answers.missing if name not in announced])

@@ -32,6 +32,12 @@ class Reads:
         async with self._storage.calls():
             return await self._overview.read(now)
 
+    async def connections(self) -> dict[str, str]:
+        """Returns connection → platform: the connections that workers have announced. Needs one round trip."""
+        async with self._storage.calls() as redis:
+            announced = await redis.hgetall(self._storage.keys.connections)
+        return {name.decode(): platform.decode() for name, platform in announced.items()}
+
     async def connection(self, name: str, kinds: Sequence[str]) -> ConnectionFacts:
         """Returns what the overview does not have of a connection, in one round trip.
 

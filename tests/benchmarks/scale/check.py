@@ -111,10 +111,10 @@ async def _records(url: str, costs: Costs, exports: int) -> Sequence[Compared]:
         many = [await _read_ms(redis, queue, overview=each) for each in (False, True)]
         whole = await _memory(redis)
     await close_redis(redis)
-    predicted_mib = costs["redis"]["base_mib"] + stored * costs["redis"]["ended_bytes"] / MIB
+    predicted_mib = stored * costs["redis"]["ended_bytes"] / MIB
     return [
         ("an ended export", costs["redis"]["ended_bytes"], size, "bytes of Redis"),
-        (f"{stored:,} ended exports", predicted_mib, whole / MIB, "MiB of Redis"),
+        (f"{stored:,} ended exports", predicted_mib, (whole - before) / MIB, "MiB of Redis"),
         (f"a page of 50 of {stored:,}, and of {AT_ONCE:,}", few[0], many[0], "ms of Redis"),
         (f"the overview of {stored:,}, and of {AT_ONCE:,}", few[1], many[1], "ms of Redis"),
     ]

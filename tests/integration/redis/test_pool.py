@@ -46,3 +46,9 @@ async def test_quiet_connection_is_used_without_a_pass_of_the_loop(client: Any) 
     connection = await pool.get_connection()
     assert passes == []
     await pool.release(connection)
+
+
+async def test_calls_wait_for_the_only_connection_and_all_are_answered(client: Any) -> None:
+    texts = [str(number) for number in range(50)]
+    assert await asyncio.gather(*map(client.echo, texts)) == [text.encode() for text in texts]
+    assert len(client.connection_pool._available_connections) == 1

@@ -57,9 +57,9 @@ class ArchiveSettings(Section):
     """Where ended exports are kept for good: `worker.archive`. Needs the extra `parquet` on transfer workers."""
 
     prefix: Annotated[str, AfterValidator(_checked_prefix)]
-    """The folder of the archive, behind `s3.prefix` in the bucket of `[s3]`, e.g. `history/`. 1 to 500 characters.
+    """The folder of the archive, behind `s3.prefix` in the bucket of `[s3]`, e.g. `history/`. Required.
 
-    No name in it may begin with `_` or `.`, because readers of folders pass over such names."""
+    1 to 500 characters. No name in it may begin with `_` or `.`, because readers of folders pass over such names."""
 
 
 class WorkerSettings(Section):
