@@ -45,7 +45,6 @@ PARTS = {
     *("--role {}", "and no", "request {}", "The request as it was accepted. The schema `request` describes it."),
     "GrowingIO offers it from version 13.4; export this tag by its tag_id, which the catalog of tags has",
     *("has no users of the version {} that can be queried: the newest is", "{} {} {}; leave out base_time"),
-    *("{} bytes before its announced end", "before the end of its last chunk", "the body stalled", "cut, {}"),
     *("a line of its chunked framing is too long", "a chunk is longer than its size", "the size of a chunk is invalid"),
     *("the fields behind its last chunk are invalid or too long", "and {} file(s) before it"),
     *("and states no reason", "Default: none.", "Default: {}.", "at most {} characters", "1 to {} texts{}", "each {}"),
