@@ -28,14 +28,12 @@ FOR_PROGRAMS = {
     "Basic {}",
     "AWS4-HMAC-SHA256 Credential={}, SignedHeaders={}, Signature={}",
     *("Host: {}", "Accept-Encoding: identity", "amz-sdk-invocation-id: {}", "Content-Length: {}"),
-    *("a line of its chunked framing is too long", "a chunk is longer than its size", "the size of a chunk is invalid"),
-    "the fields behind its last chunk are invalid or too long",
     "HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
     "ACS3-HMAC-SHA256 Credential={},SignedHeaders={},Signature={}",
     "SELECT {} FROM {} c LEFT JOIN {} u ON {} WHERE c.cluster_name = {}",
     "c.{} = CAST(u.{} AS varchar)",
 }
-"""Texts of requests, of pages and of errors within a module, which no person reads."""
+"""Texts of requests and pages that no person reads."""
 OF_OTHERS = {
     *("Cannot declare", "Cannot overwrite"),
     *("DB index is out of range", "SELECT is not allowed", "without MULTI"),
@@ -47,7 +45,8 @@ PARTS = {
     *("--role {}", "and no", "request {}", "The request as it was accepted. The schema `request` describes it."),
     "GrowingIO offers it from version 13.4; export this tag by its tag_id, which the catalog of tags has",
     *("has no users of the version {} that can be queried: the newest is", "{} {} {}; leave out base_time"),
-    "and {} file(s) before it",
+    *("a line of its chunked framing is too long", "a chunk is longer than its size", "the size of a chunk is invalid"),
+    *("the fields behind its last chunk are invalid or too long", "and {} file(s) before it"),
     *("and states no reason", "Default: none.", "Default: {}.", "at most {} characters", "1 to {} texts{}", "each {}"),
 }
 """Parts of messages whose wholes are in `composed.toml` or need no translation, and a description of the schema."""
