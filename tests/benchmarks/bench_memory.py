@@ -32,7 +32,7 @@ from export_worker.redis.client import close_redis, open_redis
 from support.redis_site import MANY, POLICY, SINKS, QueueSite, open_site
 
 EXPORT_ID = re.compile(rb"[0-9a-f]{32}")
-SHORT_LIVED = re.compile(rb":(changes|outbox:|clock|contact|rate:|sweep|spared|delivered:)")
+SHORT_LIVED = re.compile(rb":(changes|to-deliver:|clock|contact|rate:|sweep|spared|delivered:)")
 BATCH = 200
 FILE_NAME = "下载用户列表.csv"
 

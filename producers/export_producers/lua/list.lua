@@ -50,8 +50,9 @@ local function want(facet, values)
   local codes = {}
   for _, value in ipairs(values) do
     local code = facet == 'phase' and phase_codes[value] or known_code(args.prefix, facet, value)
-    if not code and total_of_code(args.prefix, other_code) > 0 then
-      code, unsure = other_code, true
+    -- While all codes were in use, exports with this value were added with the code of all others.
+    if facet ~= 'phase' and total_of_code(args.prefix, other_code) > 0 then
+      codes[bytes_of(other_code)], unsure = true, true
     end
     if code then
       codes[bytes_of(code)] = true

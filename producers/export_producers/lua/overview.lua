@@ -156,7 +156,7 @@ end
 
 -- Returns when one of the next events of a sink was refused first, or nil.
 local function first_refusal(sink)
-  local events = redis.call('ZRANGE', prefix .. 'outbox:' .. sink, 0, args.events_max - 1)
+  local events = redis.call('ZRANGE', prefix .. 'to-deliver:' .. sink, 0, args.events_max - 1)
   local first_ms = nil
   if #events > 0 then
     for _, refusal in ipairs(redis.call('HMGET', prefix .. 'refusals:' .. sink, unpack(events))) do
@@ -173,7 +173,7 @@ local function all_sinks()
     local delivered = redis.call('LRANGE', prefix .. 'delivered:' .. name, 0, args.events_max - 1)
     found[name] = {
       type = announced[2],
-      pending = redis.call('ZCARD', prefix .. 'outbox:' .. name),
+      pending = redis.call('ZCARD', prefix .. 'to-deliver:' .. name),
       refused_ms = first_refusal(name),
       given_up = redis.call('HLEN', prefix .. 'undelivered:' .. name),
       delivered = #delivered > 0 and delivered or nil,

@@ -338,7 +338,18 @@ async def test_no_key_of_an_export_remains_after_the_retention(queue_site: Queue
         for claimed in [*await queue_site.claim(), *await queue_site.claim(role="transfer")]:
             await commit_next_phase(queue_site, claimed)
         seen |= {name.partition(":")[0] for name in await queue_site.left()}
-    assert seen >= {"slots", "parked", "breaker", "rate", "durations", "dedupe", "past", "outbox", "timeline", "marks"}
+    assert seen >= {
+        "slots",
+        "parked",
+        "breaker",
+        "rate",
+        "durations",
+        "dedupe",
+        "past",
+        "to-deliver",
+        "timeline",
+        "marks",
+    }
 
     outbox = Outbox(queue_site.redis, queue_site.keys)
     for sink in SINKS:

@@ -126,7 +126,7 @@ async def test_export_of_thirty_hours_uses_no_retry_and_leaves_no_keys(
         "recent",
         "tally",
         "values",
-        "outbox",
+        "to-deliver",
         "durations",
         "sweep",
     }

@@ -207,7 +207,14 @@ class Keys:
         return f"{self.namespace}:event:{event_id}"
 
     def outbox(self, sink: str) -> str:
-        """Sorted set of event ids by the time (ms) of their next delivery to one sink."""
+        """Sorted set of event ids by the time (ms) of their next delivery to one sink.
+
+        A worker of version 0.2 finds no events of packed records and would remove them, so it does not know this key.
+        """
+        return f"{self.namespace}:to-deliver:{sink}"
+
+    def earlier_outbox(self, sink: str) -> str:
+        """Sorted set, as `outbox`, in which workers of version 0.2 put their events. Its events move to `outbox`."""
         return f"{self.namespace}:outbox:{sink}"
 
     def refusals(self, sink: str) -> str:

@@ -82,7 +82,12 @@ class Outbox:
     async def take(self, sink: str, now: datetime, most: int = DELIVERIES_MAX) -> list[Delivery]:
         """Takes due deliveries of one sink. Each is due again when its lease ends, unless it is acknowledged."""
         answer, events = await self._take.with_documents(
-            [self._keys.outbox(sink), self._keys.refusals(sink), self._keys.answers(sink)],
+            [
+                self._keys.outbox(sink),
+                self._keys.refusals(sink),
+                self._keys.answers(sink),
+                self._keys.earlier_outbox(sink),
+            ],
             {
                 "now_ms": epoch_ms(now),
                 "lease_until_ms": epoch_ms(now + timedelta(seconds=self.lease_s)),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
 from arq.connections import ArqRedis
 
 from export_worker.contract.event import Event
@@ -12,6 +13,8 @@ from export_worker.contract.past_documents import stored_event
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.ended_log import EndedLog
 from export_worker.redis.records import read_events, read_fields
+
+_log = structlog.get_logger(__name__)
 
 EVENTS_PER_READ = 200
 """Events that are read in one round trip."""
@@ -58,6 +61,8 @@ class Replay:
     async def since(self, moment: datetime, now: datetime, *, dry_run: bool = False) -> list[Replayed]:
         """Delivers again every event from a moment on, to the sinks that the event's request names.
 
+        A damaged event is logged and left out.
+
         Args:
             moment: The time of the first event to deliver.
             now: When to deliver.
@@ -69,7 +74,7 @@ class Replay:
         ids = [entry.event_id async for entry in self._log.since(epoch_ms(moment))]
         found: list[Replayed] = []
         for start in range(0, len(ids), EVENTS_PER_READ):
-            chosen = await self._read(ids[start : start + EVENTS_PER_READ])
+            chosen = await self._read(ids[start : start + EVENTS_PER_READ], skip_unreadable=True)
             if chosen and not dry_run:
                 await self._enqueue(chosen, now)
             found += chosen
@@ -104,14 +109,17 @@ class Replay:
                     pipe.hdel(self._keys.answers(sink), *ids)
             await pipe.execute()
 
-    async def _read(self, ids: Sequence[str]) -> list[Replayed]:
-        """Reads events, without those that have expired or that no configured sink gets."""
-        stored = await read_events(self._redis, self._keys, ids)
-        events = [
-            stored_event(event, event_id, self._keys.namespace)
-            for event_id, event in zip(ids, stored, strict=True)
-            if event is not None
-        ]
+    async def _read(self, ids: Sequence[str], *, skip_unreadable: bool = False) -> list[Replayed]:
+        """Reads events, without those that have expired or that no configured sink gets. Raises ValueError."""
+        events = []
+        for event_id, stored in zip(ids, await read_events(self._redis, self._keys, ids), strict=True):
+            try:
+                if stored is not None:
+                    events.append(stored_event(stored, event_id, self._keys.namespace))
+            except ValueError:
+                if not skip_unreadable:
+                    raise
+                _log.warning("event.unreadable", event_id=event_id)
         requests = await self._requests(events)
         return [
             Replayed(event.id, event.type, event.subject, event.time, sinks)

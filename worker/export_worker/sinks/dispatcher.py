@@ -194,6 +194,8 @@ class _SinkDispatcher:
         """Delivers the event, and returns the error if the delivery failed."""
         if self._disabled_reason is not None:
             return SinkDisabledError(self._disabled_reason)
+        if not delivery.event:
+            return SinkRefusedError("the stored event cannot be read: it is damaged, or of a newer version")
         try:
             async with asyncio.timeout(DELIVERY_TIMEOUT_S):
                 await self._deliver_whole_or_smaller(delivery)

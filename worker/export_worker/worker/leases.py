@@ -14,7 +14,7 @@ from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
 from export_worker.redis.failures import CLUSTER_CHANGES, is_unreachable, refusal_code
-from export_worker.redis.kept_steps import Keep
+from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
@@ -61,6 +61,7 @@ class HeldStep:
         lost_submits: Submits that earlier workers began in this step, and whose results they did not save.
         submit_begun: The submit of this step is counted and saved, and the request that starts work may be sent.
         unclear_submits: Submits that have turned out to be unclear in this step.
+        maybe_kept: The next step, while the commit that may claim it is on its way.
     """
 
     claimed: ClaimedStep
@@ -74,6 +75,7 @@ class HeldStep:
     defer_cancel: bool = field(default=False, init=False)
     lost_submits: int = field(default=0, init=False)
     submit_begun: bool = field(default=False, init=False)
+    maybe_kept: ClaimedStep | None = field(default=None, init=False)
     unclear_submits: int = field(default=0, init=False)
 
     def check(self) -> None:
@@ -132,10 +134,16 @@ class Leases:
                 raise _lost(claimed) from None
             # A renewal that arrives after the release finds no lease, which is then no loss.
             self._held.discard(held)
-            await asyncio.shield(self._store.release(held.claimed, self._clock()))
+            await asyncio.shield(self._release(held))
             raise
         finally:
             self._held.discard(held)
+
+    async def _release(self, held: HeldStep) -> None:
+        """Releases a step, or the next one if the commit whose answer did not arrive has claimed that."""
+        for claimed in (held.claimed, held.maybe_kept):
+            if claimed is not None:
+                await self._store.release(claimed, self._clock())
 
     async def checkpoint(self, held: HeldStep, decision: Decision, signal: PlatformSignal = NO_SIGNAL) -> None:
         """Saves a decision in the middle of a step, which continues.
@@ -157,14 +165,18 @@ class Leases:
             LeaseLostError: Another worker has the export now; nothing was changed.
         """
         held.saving = True
+        held.maybe_kept = None if keep is None else kept_step(held.claimed, decision.export, keep, None)
         while True:
             try:
-                return await self._store.commit(held.claimed, decision, self._clock(), signal, keep)
+                following = await self._store.commit(held.claimed, decision, self._clock(), signal, keep)
             except (RedisError, OSError) as error:
                 if not _is_temporary(error):
                     raise
                 _log.warning("commit.delayed", error=str(error))
                 await asyncio.sleep(COMMIT_RETRY_S)
+            else:
+                held.maybe_kept = None
+                return following
 
     async def offer_to_others(self, held: HeldStep) -> None:
         """Hands back a step that has changed nothing yet and that this worker cannot run now."""

@@ -85,7 +85,7 @@ async def test_only_the_pages_with_a_changed_export_are_read(console: GatewaySit
 
         async with asyncio.timeout(AGEING_S):  # otherwise the age of the pages lets them be read
             found = await script_commands_during(redis_url, change())
-    # One status was read for all pages: whoever reads one looks for the record of an ended export, too.
+    # One status was read for all pages. The read of a status looks for the record of an ended export, too.
     assert len([command for command in found if "LRANGE" in command[0] and "stored:" in command[1]]) == 1, found
 
 

@@ -329,7 +329,8 @@ end
 -- requested_by and phase of its record, in this order.
 local function number_of_old(prefix, id, record)
   local number = number_of(prefix, id)
-  if number then
+  -- The sweep may have forgotten an export whose record still exists, for example after the retention was shortened.
+  if number and marks_of(prefix, number) then
     return number
   end
   local created = prefix .. 'created'

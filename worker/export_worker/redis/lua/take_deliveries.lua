@@ -3,7 +3,7 @@
 -- The events of one export are delivered in their order: while an earlier event of an export is in the outbox, no later
 -- one is taken. The earlier one may be with a worker that has died, or the sink may have refused it.
 --
--- KEYS: outbox, refusals, answers
+-- KEYS: outbox, refusals, answers, outbox of workers of version 0.2
 -- ARGV[1]: JSON object
 --   now_ms
 --   lease_until_ms       when the lease of the deliveries ends
@@ -14,7 +14,7 @@
 --   deliveries           list of {event_id, refusals}; missing when nothing is due. refusals is 'failures:first', or
 --                        missing when the sink has not refused the event yet
 local args = cjson.decode(ARGV[1])
-local outbox, refusals, answers = unpack(KEYS)
+local outbox, refusals, answers, earlier = unpack(KEYS)
 
 local taken, answer = {}, {false}
 
@@ -43,6 +43,13 @@ local function take(id)
     taken[#taken + 1] = {event_id = id, refusals = redis.call('HGET', refusals, id) or nil}
     answer[#answer + 1] = event
   end
+end
+
+-- Moves the events of earlier workers, with the times of their leases.
+local moved = redis.call('ZRANGE', earlier, 0, args.scan_max - 1, 'WITHSCORES')
+for i = 1, #moved, 2 do
+  redis.call('ZADD', outbox, 'NX', moved[i + 1], moved[i])
+  redis.call('ZREM', earlier, moved[i])
 end
 
 local scanned = 0
