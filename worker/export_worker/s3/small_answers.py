@@ -10,6 +10,8 @@ _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: |$)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?\r?")
 _CHUNK_LINE_MAX_BYTES = 1024
+_LENGTH_MAX_DIGITS = 18
+"""More than any length that a store can have, and fewer than Python refuses to read."""
 
 
 class BrokenAnswerError(Exception):
@@ -105,7 +107,7 @@ class AnswerReader:
         elif headers.get("transfer-encoding", "").lower() == "chunked":
             self._is_chunked, self._left = True, 0
         elif length is not None:
-            if not (length.isascii() and length.isdigit()):
+            if not (length.isascii() and length.isdigit() and len(length) <= _LENGTH_MAX_DIGITS):
                 raise BrokenAnswerError
             self._left = int(length)
 

@@ -17,10 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from export_worker.s3.small_answers import Answer, AnswerReader
+from export_worker.s3.small_answers import Answer, AnswerReader, BrokenAnswerError
 from export_worker.s3.threads import run_in_thread
 
 RECEIVE_BYTES = 64 * 1024
+TLS_SEND_BYTES = 1024 * 1024
+"""Of a body, in one call with one timeout: a store that takes less in that time counts as silent."""
 _MORE_FOLLOWS = getattr(socket, "MSG_MORE", 0)
 _WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -102,38 +104,56 @@ class Connection:
             SilentServerError: A wait took too long.
         """
         self.is_idle = self._cancelled = False
+        try:
+            await self._send_and_receive(request, body, reader, limits)
+        except (OSError, BrokenAnswerError, SilentServerError):
+            if self._cancelled:
+                raise asyncio.CancelledError from None
+            raise
+        self.is_idle = reader.answer.is_reusable
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return reader.answer
+
+    async def _send_and_receive(
+        self, request: bytes, body: bytes | bytearray, reader: AnswerReader, limits: Timeouts
+    ) -> None:
         ends_s = asyncio.get_running_loop().time() + limits.body_s
         for data in (request, body) if len(body) > RECEIVE_BYTES else (request + body,):
             await self._send(data, limits.read_s)
         while not reader.feed(await self._receive(limits.read_s)):
             if asyncio.get_running_loop().time() > ends_s:
                 raise SilentServerError
-        self.is_idle = reader.answer.is_reusable
-        if self._cancelled:
-            raise asyncio.CancelledError
-        return reader.answer
 
     def exchange_in_thread(
         self, request: bytes, body: bytes | bytearray, reader: AnswerReader, limits: Timeouts
     ) -> Answer:
         """Does the same as `exchange` by blocking calls. A large body leaves with one call of the system."""
         self.is_idle = False
-        self._socket.setblocking(True)
         try:
-            if isinstance(self._socket, ssl.SSLSocket):
-                self._socket.sendall(request)
-            else:
-                self._socket.sendall(request, _MORE_FOLLOWS)
-            self._socket.sendall(body)
+            self._send_in_thread(request, body, limits)
             ends_s = time.monotonic() + limits.body_s
             while not reader.feed(self._socket.recv(RECEIVE_BYTES)):
                 if time.monotonic() > ends_s:
                     raise SilentServerError
-        except _WOULD_WAIT:  # the socket's own timeout has passed
+        except (*_WOULD_WAIT, TimeoutError):  # the socket's own timeout has passed
             raise SilentServerError from None
         self._socket.setblocking(False)
         self.is_idle = reader.answer.is_reusable
         return reader.answer
+
+    def _send_in_thread(self, request: bytes, body: bytes | bytearray, limits: Timeouts) -> None:
+        if not isinstance(self._socket, ssl.SSLSocket):
+            self._socket.setblocking(True)
+            self._socket.sendall(request, _MORE_FOLLOWS)
+            self._socket.sendall(body)
+            return
+        # TLS repeats a read that has reached the timeout of the system. So it needs a timeout of Python for each call.
+        self._socket.settimeout(limits.read_s)
+        self._socket.sendall(request)
+        with memoryview(body) as view:
+            for start in range(0, len(view), TLS_SEND_BYTES):
+                self._socket.sendall(view[start : start + TLS_SEND_BYTES])
 
     async def _send(self, data: bytes | bytearray, timeout_s: float) -> None:
         with memoryview(data) as view:
