@@ -22,12 +22,10 @@ Role = Literal["control", "transfer"]
 CallKind = Literal["submit", "poll", "transfer"]
 """The kinds of calls that are judged separately: what a step does, by the phase of its export."""
 
-
 HOUR_S = 3600
 """The length of the time for which statistics have one hash."""
 NO_END_MS = 253_402_300_799_000
 """The score of a pause without an end: the last second that RFC 3339 can state."""
-
 CHUNK_ROWS = 4000
 """Exports with successive numbers whose rows are in the same keys. See `lua/indexes.lua`."""
 ID_ROW_BYTES = 24
@@ -207,14 +205,11 @@ class Keys:
         return f"{self.namespace}:event:{event_id}"
 
     def outbox(self, sink: str) -> str:
-        """Sorted set of event ids by the time (ms) of their next delivery to one sink.
-
-        A worker of version 0.2 finds no events of packed records and would remove them, so it does not know this key.
-        """
+        """Sorted set of event ids by the time (ms) of their next delivery to one sink. Version 0.2 does not know it."""
         return f"{self.namespace}:to-deliver:{sink}"
 
     def earlier_outbox(self, sink: str) -> str:
-        """Sorted set, as `outbox`, in which workers of version 0.2 put their events. Its events move to `outbox`."""
+        """The outbox of version 0.2, which would remove events of packed records. Its events move to `outbox`."""
         return f"{self.namespace}:outbox:{sink}"
 
     def refusals(self, sink: str) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import structlog
 from arq.connections import ArqRedis
 
 from export_worker.contract.event import Event
@@ -13,8 +12,6 @@ from export_worker.contract.past_documents import stored_event
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.ended_log import EndedLog
 from export_worker.redis.records import read_events, read_fields
-
-_log = structlog.get_logger(__name__)
 
 EVENTS_PER_READ = 200
 """Events that are read in one round trip."""
@@ -61,7 +58,7 @@ class Replay:
     async def since(self, moment: datetime, now: datetime, *, dry_run: bool = False) -> list[Replayed]:
         """Delivers again every event from a moment on, to the sinks that the event's request names.
 
-        A damaged event is logged and left out.
+        A damaged event is left out.
 
         Args:
             moment: The time of the first event to deliver.
@@ -119,7 +116,6 @@ class Replay:
             except ValueError:
                 if not skip_unreadable:
                     raise
-                _log.warning("event.unreadable", event_id=event_id)
         requests = await self._requests(events)
         return [
             Replayed(event.id, event.type, event.subject, event.time, sinks)
