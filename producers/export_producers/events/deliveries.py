@@ -11,7 +11,7 @@ from export_producers.storage import Storage
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.past_documents import stored_event
 from export_worker.errors import ExportNotFoundError
-from export_worker.redis.records import fields_of_past, is_event
+from export_worker.redis.records import fields_of_past, stored_end
 
 EVENTS_MAX = 100
 """Events of one export that are searched for. An export that is retried more often has its first ones listed."""
@@ -74,7 +74,7 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
     known = {
         event_id: at
         for event_id, event in zip(event_ids, stored, strict=True)
-        if (at := time_of_event(_stored(past, event, event_id), event_id, keys.namespace)) is not None
+        if (at := time_of_event(stored_end(past, event, event_id), event_id, keys.namespace)) is not None
     }
     pairs = [(event_id, sink) for event_id in reversed(known) for sink in sinks]
     states = await states_of(storage, pairs)
@@ -82,10 +82,6 @@ async def read_deliveries(storage: Storage, export_id: str) -> list[Delivery]:
         Delivery(event_id=event_id, event_at=known[event_id], sink=sink, type=types.get(sink, "unknown"), **state)
         for (event_id, sink), state in zip(pairs, states, strict=True)
     ]
-
-
-def _stored(past: bytes | None, event: bytes | None, event_id: str) -> bytes | None:
-    return past if past is not None and is_event(past, event_id) else event
 
 
 def time_of_event(stored: bytes | None, event_id: str, namespace: str) -> datetime | None:

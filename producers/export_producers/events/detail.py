@@ -10,7 +10,7 @@ from export_worker.contract.event import Event, SinkTestEvent
 from export_worker.contract.model import Model
 from export_worker.contract.past import is_packed
 from export_worker.contract.past_documents import stored_event
-from export_worker.redis.records import is_event
+from export_worker.redis.records import stored_end
 
 
 class EventDetail(Model):
@@ -40,7 +40,7 @@ async def read_event(storage: Storage, event_id: str) -> EventDetail | None:
         pipe.hget(keys.export(export_of(event_id)), "request")
         pipe.get(keys.sink_test(event_id))
         kept, past, request, refused = await pipe.execute()
-    stored = past if past is not None and is_event(past, event_id) else kept
+    stored = stored_end(past, kept, event_id)
     if stored is None:
         return None
     try:

@@ -1,6 +1,7 @@
 """The activity of a gateway: each queue has the acts on its connections."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from export_producers.activity import Act, ActivityPage, ActivityRange, checked_cursor
@@ -18,10 +19,8 @@ async def add_act(queues: ExportQueues, act: Act) -> None:
         ServiceUnreachableError: No queue can be reached.
     """
     if act.connection is not None:
-        try:
+        with suppress(InvalidRequestError, ServiceUnreachableError):
             return await queues.of_connection(act.connection, lambda queue: queue.activity.add(act))
-        except (InvalidRequestError, ServiceUnreachableError):
-            pass
     return await queues.of_any(lambda queue: queue.activity.add(act))
 
 

@@ -59,12 +59,16 @@ async def read_events(client: Any, keys: Keys, event_ids: Sequence[str]) -> list
             pipe.get(keys.event(event_id))
         answers = iter(await pipe.execute() if event_ids else [])
     return [
-        past if past is not None and is_event(past, event_id) else event
-        for event_id, past, event in zip(event_ids, answers, answers, strict=True)
+        stored_end(past, event, event_id) for event_id, past, event in zip(event_ids, answers, answers, strict=True)
     ]
 
 
-def is_event(past: bytes, event_id: str) -> bool:
+def stored_end(past: bytes | None, event: bytes | None, event_id: str) -> bytes | None:
+    """Returns what is stored of the end that an event reports: the packed record, or else what its own key has."""
+    return past if past is not None and _is_of_end(past, event_id) else event
+
+
+def _is_of_end(past: bytes, event_id: str) -> bool:
     """Returns whether a packed record is of the end that an event reports."""
     try:
         return str(read_header(past).generation) == event_id.partition(".")[2]
