@@ -12,9 +12,10 @@ from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 
 from export_worker.contract.event import Event
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
-from export_worker.lifecycle.export import Failed, accepted, event_of
+from export_worker.lifecycle.export import Failed, accepted
 from export_worker.sinks.base import Checking, Sink, SinkError
 from support import secret_canaries
+from support.events import event_of
 
 
 def new_event() -> Event:

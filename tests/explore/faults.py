@@ -17,7 +17,7 @@ from explore.search import Finding, Walk, run, walk
 from export_worker.contract.model import epoch_ms
 from export_worker.lifecycle import endings, submits
 from export_worker.lifecycle.decisions import Decision
-from export_worker.lifecycle.export import Ended, event_of
+from export_worker.lifecycle.export import Ended, event_id_of
 from export_worker.redis import record_store
 from export_worker.redis.outbox import Outbox
 from export_worker.redis.record_store import Store
@@ -158,10 +158,10 @@ def _write_the_event_later(patch: Patch) -> None:
     async def commit_in_two(self: Any, claimed: Any, decision: Decision, now: datetime, *rest: Any) -> None:
         await commit(self, claimed, decision, now, *rest)
         if isinstance(decision.export.state, Ended):
-            event = event_of(decision.export, self._keys.namespace)
+            event_id = event_id_of(decision.export)
             async with self._save._script.registered_client.pipeline(transaction=True) as pipe:
                 for sink in self._sinks:
-                    pipe.zadd(self._keys.outbox(sink), {event.id: epoch_ms(now)})
+                    pipe.zadd(self._keys.outbox(sink), {event_id: epoch_ms(now)})
                 await pipe.execute()
 
     patch.setattr(Store, "commit", commit_in_two)

@@ -12,8 +12,9 @@ from export_worker.errors import (
     ResultMissingError,
 )
 from export_worker.lifecycle import endings, transitions
-from export_worker.lifecycle.export import Export, Transferring, event_of, status_of
+from export_worker.lifecycle.export import Export, Transferring, status_of
 from export_worker.lifecycle.observations import Pending
+from support.events import event_of
 from support.export_states import (
     POLICY,
     at,

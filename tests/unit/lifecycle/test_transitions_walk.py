@@ -29,12 +29,12 @@ from export_worker.lifecycle.export import (
     Running,
     Succeeded,
     Transferring,
-    event_of,
     status_of,
 )
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, Stored, Submitted
 from export_worker.lifecycle.resubmit import Resubmit
 from export_worker.lifecycle.submits import UNCLEAR_MAX
+from support.events import event_of
 from support.export_states import (
     FILES,
     POLICY,

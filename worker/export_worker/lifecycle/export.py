@@ -6,11 +6,9 @@ for None. An export is immutable: `transitions` returns the next value, and the 
 
 from datetime import datetime
 from typing import Annotated, Literal, assert_never
-from urllib.parse import quote
 
 from pydantic import Field
 
-from export_worker.contract.event import Event
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.redis_keys import CallKind, Role
 from export_worker.contract.request import ExportRequest
@@ -274,27 +272,3 @@ def _stored(item: ManifestObject) -> StoredObject:
 def event_id_of(export: Export) -> str:
     """Returns the id of the completion event of an ended export."""
     return f"{export.export_id}.{export.generation}"
-
-
-def event_of(export: Export, namespace: str, trace: str = "", requested_by: str | None = None) -> Event:
-    """Returns the completion event of an ended export. The same export gives the same event, with the same id.
-
-    Args:
-        trace: The W3C traceparent of the request, so that consumers of the event continue the caller's trace.
-        requested_by: Who requested the export, if it is known.
-    """
-    request = export.request.model_dump(mode="json", exclude_none=True)
-    status = status_of(export).model_copy(update={"request": request, "requested_by": requested_by})
-    if status.finished_at is None:
-        raise ValueError("only an ended export has an event")
-    return Event.model_validate(
-        {
-            "id": event_id_of(export),
-            "type": f"export.{export.phase}",
-            "source": f"/export-worker/{quote(namespace)}",
-            "subject": export.export_id,
-            "time": status.finished_at,
-            "traceparent": trace or None,
-            "data": status,
-        }
-    )
