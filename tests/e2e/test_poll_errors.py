@@ -10,6 +10,7 @@ from export_worker.errors import ErrorCode
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import worker_site
+from support.simulated_faults import add_fault
 from support.worker_site import Site
 
 MAX_ATTEMPTS = 3
@@ -45,7 +46,7 @@ def at_platform(site: Site, platform: str) -> str:
 @pytest.mark.parametrize(("platform", "fault"), REFUSALS, ids=[f"{name}-{fault.fault}" for name, fault in REFUSALS])
 async def test_export_survives_refused_polls(site: Site, world: World, platform: str, fault: Fault) -> None:
     request = at_platform(site, platform)
-    world.faults.add(fault.model_copy(update={"times": MAX_ATTEMPTS - 1}))
+    add_fault(world, fault.model_copy(update={"times": MAX_ATTEMPTS - 1}))
     async with worker_site.worker(site):
         status = await worker_site.export(site, request)
 
@@ -81,7 +82,7 @@ async def test_job_that_the_platform_does_not_know_ends_the_export_at_once(
     site: Site, world: World, platform: str, skip: int
 ) -> None:
     request = at_platform(site, platform)
-    world.faults.add(Fault(on="poll", fault="unknown_job", times=None, skip=skip))
+    add_fault(world, Fault(on="poll", fault="unknown_job", times=None, skip=skip))
     async with worker_site.worker(site):
         status = await worker_site.export(site, request)
 

@@ -275,8 +275,7 @@ FAILURES: list[tuple[Fault, ErrorCode, str]] = [
 async def test_failure_has_code_and_event_and_leaves_no_objects(
     site: Site, world: World, fault: Fault, code: ErrorCode, step: str
 ) -> None:
-    # A fault of a later poll needs an operation that takes longer than the first one.
-    set_scenario(world, stage_s=1.0 if fault.skip else 0.1)
+    set_scenario(world, stage_s=0.1)
     add_fault(world, fault)
     async with worker_site.worker(site):
         status = await worker_site.export(site, request())
