@@ -1,10 +1,9 @@
 """The keys in Redis. Producers and workers must agree on them to the letter, so both use this module.
 
-Every key of export-worker begins with the namespace. arq's own keys (`arq:job:…`) begin with a prefix that cannot be
-configured; the namespace is in the job id behind it.
+Every key of export-worker begins with the namespace.
 
 A Redis cluster puts a key into a slot by the text between its first braces, the hash tag. So all keys of a namespace
-with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
+with a hash tag, such as `{exports}`, are in one slot.
 """
 
 import re

@@ -23,7 +23,6 @@ from arq.connections import ArqRedis
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Progress
 from export_worker.errors import LeaseLostError
@@ -225,7 +224,7 @@ class Store:
         if isinstance(export.state, Ended):
             await self._end(claimed, decision, now, signal)
             return None
-        following = self._schedule(export, claimed.step + 1, now) | {
+        following = self._schedule(export, claimed.step + 1) | {
             "mode": "next",
             "step": claimed.step + 1,
             "cancel_delivered": claimed.cancel,
@@ -258,14 +257,11 @@ class Store:
     async def _read_timeline(self, export_id: str) -> tuple[bytes, ...]:
         return tuple(await self._redis.lrange(self._keys.timeline(export_id), 0, -1))
 
-    def _schedule(self, export: Export, step: int, now: datetime) -> dict[str, object]:
-        due_ms, now_ms = epoch_ms(export.due_at), epoch_ms(now)
+    def _schedule(self, export: Export, step: int) -> dict[str, object]:
         return {
             "next_role": export.role,
             "next_job_id": self._keys.job_id(export.export_id, step),
-            "payload": job_payload(export.export_id, step, now_ms),
-            "payload_ttl_ms": max(due_ms - now_ms, 0) + JOB_TTL_MS,
-            "due_ms": due_ms,
+            "due_ms": epoch_ms(export.due_at),
             "wake": self._keys.wake(export.role),
         }
 
@@ -312,15 +308,13 @@ class Store:
 
     def _commit_keys(self, claimed: ClaimedStep, export: Export) -> list[str]:
         """The keys of `commit.lua`, in its order."""
-        keys, export_id, request, step = self._keys, export.export_id, export.request, claimed.step
+        keys, export_id, request = self._keys, export.export_id, export.request
         return [
             keys.export(export_id),
             keys.timeline(export_id),
             keys.open,
             keys.queue(claimed.role),
             keys.queue(export.role),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, step),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, step + 1),
             keys.dedupe(request.idempotency_key or ""),
             keys.breaker(request.connection),
             keys.breaker(request.connection, claimed.export.step_name),

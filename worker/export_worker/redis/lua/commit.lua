@@ -1,8 +1,8 @@
 -- Saves the decision of a step. In one write: the record, its timeline, and whether the platform answered. Unless the
 -- step continues, also the end of its lease, with either the next queue entry or the completion event in every outbox.
 --
--- KEYS: export, timeline, open, queue of this step, queue of the next step, arq job of this step, arq job of the next
---       step, dedupe, platform breaker, kind breaker, rate, durations, slots, parked, control queue, outboxes (any number)
+-- KEYS: export, timeline, open, queue of this step, queue of the next step, dedupe, platform breaker, kind breaker, rate,
+--       durations, slots, parked, control queue, outboxes (any number)
 -- ARGV[1]: JSON object
 --   mode                 checkpoint: the step continues; next: another step follows; end: the export has ended
 --   version              of the record when the step was claimed (string)
@@ -26,7 +26,7 @@
 --                        JSON texts of files that are stored now, and how many were stored before them (missing:
 --                        unchanged). They are appended to the list of stored files
 --   modes next and end: step (that would run next)
---   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
+--   mode next: next_role, next_job_id, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
 --              keep: {version (string), lease_ms, interval_ms (between two requests), is_last_slot (of the worker, for
 --              steps of this role)}: the worker claims the next step with this version if it is due at once and keep.lua,
@@ -39,9 +39,9 @@
 --         step; or, in mode end, timeline_grew when the timeline has another length. With the last two, nothing was
 --         changed.
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, queue, next_queue, job, next_job, dedupe, platform_breaker, kind_breaker, rate, durations,
+local export, timeline, open, queue, next_queue, dedupe, platform_breaker, kind_breaker, rate, durations,
   slots, parked, control_queue = unpack(KEYS)
-local outboxes = {unpack(KEYS, 16)}
+local outboxes = {unpack(KEYS, 14)}
 
 local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel', 'number', 'requested_by', 'files')
 local old_phase, cancel_requested, number = record[3], record[4], tonumber(record[5] or '')
@@ -168,7 +168,6 @@ local function end_step()
     redis.call('HDEL', export, 'progress', 'claims', 'lost', 'released', 'refused', 'retry')
   end
   redis.call('ZREM', queue, args.job_id)
-  redis.call('DEL', job)
 end
 
 local function pause_connection()
@@ -227,7 +226,6 @@ local function schedule_next_step()
     due_ms = args.now_ms
   end
   redis.call('ZADD', open, due_ms, args.export_id)
-  redis.call('SET', next_job, args.payload, 'PX', args.payload_ttl_ms)
   redis.call('ZADD', next_queue, due_ms, args.next_job_id)
   if due_ms <= args.now_ms then
     redis.call('PUBLISH', args.wake, '')
