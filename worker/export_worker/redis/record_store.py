@@ -22,7 +22,7 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
-from export_worker.contract.past import TIMELINE_MAX
+from export_worker.contract.past import TIMELINE_MAX, is_packed
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Progress
 from export_worker.errors import LeaseLostError
@@ -45,6 +45,7 @@ from export_worker.redis.client import commands
 from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
 from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.lua import claim_script, commit_script, script
+from export_worker.redis.outbox import Taking
 from export_worker.redis.scripts import Script
 from export_worker.redis.statistics import counted_end
 from export_worker.redis.timelines import packed_body, timeline_entry, with_note
@@ -210,20 +211,24 @@ class Store:
         decision: Decision,
         now: datetime,
         signal: PlatformSignal = NO_SIGNAL,
-        keep: Keep | None = None,
-    ) -> ClaimedStep | None:
+        then: Keep | Taking | None = None,
+    ) -> ClaimedStep | bytes | None:
         """Saves what a step has decided, ends its lease, and schedules the next step or the completion event.
 
+        Args:
+            then: What this worker does at once: the next step of an export, or deliveries of the event of its end.
+
         Returns:
-            The next step, if this call has claimed it.
+            The next step or the stored event, if this call has taken it for this worker.
 
         Raises:
             LeaseLostError: Another worker has claimed the step; nothing was changed.
         """
         export = decision.export
         if isinstance(export.state, Ended):
-            await self._end(claimed, decision, now, signal)
-            return None
+            taking = then if isinstance(then, Taking) else None
+            return await self._end(claimed, decision, now, signal, taking)
+        keep = then if isinstance(then, Keep) else None
         following = self._schedule(export, claimed.step + 1) | {
             "mode": "next",
             "step": claimed.step + 1,
@@ -231,12 +236,14 @@ class Store:
             "keep": keep
             and keep.arguments(self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)),
         }
-        is_kept = await self._save_decision(claimed, decision, now, signal, following) == "kept"
+        is_kept = await self._save_decision(claimed, decision, now, signal, following) == b"kept"
         timeline = with_note(claimed.timeline, _note_of(claimed, decision))
         return kept_step(claimed, export, keep, timeline) if keep is not None and is_kept else None
 
-    async def _end(self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal) -> None:
-        """Ends an export: its record with the whole timeline becomes one packed value."""
+    async def _end(
+        self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal, taking: Taking | None
+    ) -> bytes | None:
+        """Ends an export: its record with the whole timeline becomes one packed value. Returns it for deliveries."""
         export, timeline = decision.export, claimed.timeline
         ending: dict[str, object] = {
             "mode": "end",
@@ -244,15 +251,18 @@ class Store:
             "generation": export.generation,
             "step": claimed.step + 1,
             "counted": counted_end(export),
+            "take": taking and taking.arguments(self._keys, now),
         }
         for attempts_left in reversed(range(TIMELINE_READS_MAX)):
             if timeline is None:
                 timeline = await self._read_timeline(export.export_id)
             length = {"timeline_length": len(timeline)} if attempts_left else {}
             body = packed_body(export, claimed.trace_context, timeline, _note_of(claimed, decision))
-            if await self._save_decision(claimed, decision, now, signal, ending | length, body=body) != "timeline_grew":
-                return
+            answer = await self._save_decision(claimed, decision, now, signal, ending | length, body=body)
+            if answer != b"timeline_grew":
+                return answer if is_packed(answer) else None
             timeline = None
+        return None
 
     async def _read_timeline(self, export_id: str) -> tuple[bytes, ...]:
         return tuple(await self._redis.lrange(self._keys.timeline(export_id), 0, -1))
@@ -274,13 +284,13 @@ class Store:
         ending: dict[str, object],
         *,
         body: bytes = b"",
-    ) -> str:
+    ) -> bytes:
         export = decision.export
         arguments = self._change(claimed, decision) | signal.arguments(self._timings) | ending
         stored = (body,) if body else encode_record(export)
         keys = self._commit_keys(claimed, export)
-        answer = await self._save.word(keys, arguments | {"now_ms": epoch_ms(now)}, *stored)
-        if answer == "lease_lost":
+        answer = await self._save.value(keys, arguments | {"now_ms": epoch_ms(now)}, *stored)
+        if answer == b"lease_lost":
             raise LeaseLostError(f"export {export.export_id} was taken over in step {claimed.step}")
         return answer
 

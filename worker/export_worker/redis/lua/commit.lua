@@ -33,10 +33,12 @@
 --              which is loaded before this file, allows it (missing: it does not)
 --   mode end:  event_id, generation, counted (what is counted about the export; see statistics.lua)
 --              timeline_length (how many entries the timeline in the body has without the note; missing: not compared)
+--              take: {until_ms, outboxes (outbox -> true)}: the worker delivers the event to these outboxes itself. They
+--              offer it to others when this lease ends (missing: every outbox offers it at once)
 -- ARGV[2]: mode end: the packed body of the record of the ended export. past.lua, which writes it, is loaded before.
 --          Else the state, as a JSON text; ARGV[3] is the status. Within ARGV[1], their quotes would have to be escaped
--- Answer: saved; kept, when the worker has claimed the next step as well; lease_lost when another worker has claimed the
---         step; or, in mode end, timeline_grew when the timeline has another length. With the last two, nothing was
+-- Answer: saved, or with `take` the stored event; kept, when the worker has claimed the next step as well; lease_lost when
+--         another worker has claimed the step; or, in mode end, timeline_grew when the timeline has another length. With the last two, nothing was
 --         changed.
 local args = cjson.decode(ARGV[1])
 local export, timeline, open, queue, next_queue, dedupe, platform_breaker, kind_breaker, rate, durations,
@@ -233,24 +235,26 @@ local function schedule_next_step()
 end
 
 -- Ends the export: a packed record replaces its keys, its event is added to every outbox, and its keys expire. The sweep
--- clears the indexes.
+-- clears the indexes. Returns the record.
 local function end_export()
   redis.call('ZREM', open, args.export_id)
   log_end(args.prefix, number, args.now_ms, args.generation)
   count_end(args.prefix, args.connection, args.now_ms, args.counted)
   for _, outbox in ipairs(outboxes) do
-    redis.call('ZADD', outbox, args.now_ms, args.event_id)
+    local is_taken = args.take and args.take.outboxes[outbox]
+    redis.call('ZADD', outbox, is_taken and args.take.until_ms or args.now_ms, args.event_id)
     -- Its events have expired by then. A sink that was removed from the configuration never empties its outbox.
     redis.call('PEXPIRE', outbox, args.retention_ms)
   end
   local identity = redis.call('HGET', export, 'message') or nil
-  write_past(args.prefix, args.export_id, {
+  local record_of_end = write_past(args.prefix, args.export_id, {
     phase = args.phase, generation = args.generation, step = args.step, number = number, saved = args.version,
     until_ms = args.now_ms + args.retention_ms, connection = args.connection, kind = args.kind,
     requested_by = record[6], error = args.error, identity = identity and string.sub(identity, #args.prefix + 1),
   }, ARGV[2], args.retention_ms)
   -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
   redis.call('PEXPIRE', identity or dedupe, args.retention_ms)
+  return record_of_end
 end
 
 if args.mode ~= 'end' then
@@ -278,7 +282,7 @@ if args.mode == 'next' and may_keep() then
   return 'kept'
 elseif args.mode == 'next' then
   schedule_next_step()
-else
-  end_export()
+  return 'saved'
 end
-return 'saved'
+local event = end_export()
+return args.take and event or 'saved'
