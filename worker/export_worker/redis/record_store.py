@@ -232,7 +232,7 @@ class Store:
         following = self._schedule(export, claimed.step + 1) | {
             "mode": "next",
             "step": claimed.step + 1,
-            "cancel_delivered": claimed.cancel,
+            "cancel_delivered": claimed.cancel or None,
             "keep": keep
             and keep.arguments(self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)),
         }
@@ -310,8 +310,8 @@ class Store:
             "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
             "role": claimed.role,
-            "probe": claimed.probe,
-            "spared": claimed.spared,
+            "probe": claimed.probe or None,
+            "spared": claimed.spared or None,
             "durations_max": DURATIONS_MAX,
             "job_id": self._keys.job_id(export.export_id, step),
         }
