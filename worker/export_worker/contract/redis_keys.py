@@ -374,6 +374,14 @@ class Keys:
         return f"{self.namespace}:pauses"
 
     @property
+    def closed(self) -> str:
+        """Sorted set of the connections outside of their submit windows, by the time (ms) of the next window.
+
+        The first claim in a window removes its connection.
+        """
+        return f"{self.namespace}:closed"
+
+    @property
     def bulks(self) -> str:
         """Sorted set of the bulk runs that have not ended, by the time (ms) at which they were ordered."""
         return f"{self.namespace}:bulks"

@@ -97,7 +97,12 @@ def connection_limits(config: Config) -> dict[str, ConnectionLimits]:
         ConfigError: A setting of a connection is wrong.
     """
     return {
-        name: ConnectionLimits(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
+        name: ConnectionLimits(
+            settings.max_in_flight,
+            settings.requests_per_second,
+            settings.poll.deadline_s,
+            settings.submit_windows.windows(),
+        )
         for name, settings in _complete(config).items()
     }
 
