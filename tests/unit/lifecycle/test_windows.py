@@ -125,7 +125,7 @@ def test_unknown_time_zone_is_refused(zone: str) -> None:
 
 @pytest.mark.parametrize("closed", ["00:00-24:00", "05:00-23:30"])
 def test_windows_that_never_open_are_refused(closed: str) -> None:
-    with pytest.raises(ValueError, match="no minute"):
+    with pytest.raises(ValueError, match="must leave a minute"):
         windows_of("06:00-23:00", closed=(closed,))
 
 

@@ -135,16 +135,16 @@ class Windows:
         week = bytearray((_CLOSED if opened else _OPEN) * WEEK_MINUTES)
         maintenance = []
         for position, text in enumerate(opened):
-            with _named(f"open[{position}]"):
+            with _named(f"open.{position}"):
                 _mark(week, minutes_of(text), _OPEN)
         for position, text in enumerate(closed):
-            with _named(f"closed[{position}]"):
+            with _named(f"closed.{position}"):
                 if (found := Maintenance.read(text, zone)) is None:
                     _mark(week, minutes_of(text), _CLOSED)
                 else:
                     maintenance.append(found)
         if _OPEN not in week:
-            raise ValueError("open and closed leave no minute of the week in which the connection submits")
+            raise ValueError("must leave a minute of the week for submits: closed covers all hours of open")
         return cls(zone, bytes(week), tuple(maintenance))
 
     def closed_until(self, now: datetime) -> datetime | None:
