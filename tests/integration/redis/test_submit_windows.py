@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from export_producers.facts import with_eta
 from export_producers.pauses import Pauses
+from export_producers.reasons import WaitsForWindow
 from export_worker.contract.model import epoch_ms
 from export_worker.lifecycle.windows import Windows
 from export_worker.redis.claims import ConnectionLimits
@@ -49,6 +51,24 @@ async def test_submits_wait_for_the_window_and_polls_transfers_and_other_connect
     queue_site.now = SIX
     assert set(waiting) <= set(await queue_site.ids())
     assert not await queue_site.redis.exists(queue_site.keys.closed)
+
+
+async def test_readers_know_the_next_window_until_it_begins(queue_site: QueueSite) -> None:
+    keys = queue_site.keys
+    export_id = await queue_site.enqueue()
+    status = await queue_site.queue.status(export_id)
+    await queue_site.redis.rpush(keys.durations("gio", status.kind), 60_000)
+    for now, expected in ((MIDNIGHT, SIX), (SIX, None)):
+        at_night(queue_site)
+        queue_site.now = now
+        await queue_site.claim()
+        known = await with_eta(queue_site.queue.storage, status)
+        assert known.eta is not None
+        assert known.eta.submits_from == expected
+        overview = await queue_site.queue.reads.overview()
+        assert overview.connections["gio"].closed_until == expected
+        explained = (await queue_site.queue.explanation(export_id)).reason
+        assert isinstance(explained, WaitsForWindow) == (expected is not None)
 
 
 async def test_window_starts_as_many_exports_as_there_are_slots(queue_site: QueueSite) -> None:
