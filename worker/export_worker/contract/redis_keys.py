@@ -228,10 +228,7 @@ class Keys:
         return f"{self.namespace}:given-up:{sink}"
 
     def delivered(self, sink: str) -> str:
-        """List of `ID MS AGE_MS`: the last events that one sink has taken, when, and how old; the newest first.
-
-        Version 0.2 does not write it.
-        """
+        """List of `ID MS AGE_MS`, the newest first: the last events a sink took, when, how old; not in 0.2."""
         return f"{self.namespace}:delivered:{sink}"
 
     def sink_test(self, event_id: str) -> str:
@@ -361,16 +358,18 @@ class Keys:
 
     @property
     def paused(self) -> str:
-        """Sorted set of the connections that an operator has paused, by the time (ms) until when they submit nothing.
-
-        A pause that only an operator ends has the score `NO_END_MS`. The first claim after its end removes a pause.
-        """
+        """Sorted set of paused connections by the end (ms) or `NO_END_MS`; the first claim after it removes a pause."""
         return f"{self.namespace}:paused"
 
     @property
     def pauses(self) -> str:
         """Hash of connection → JSON: since when, by whom and why it is paused. See `paused`."""
         return f"{self.namespace}:pauses"
+
+    @property
+    def closed(self) -> str:
+        """Sorted set of connections outside of their submit windows, by the time (ms) of the next; as `paused`."""
+        return f"{self.namespace}:closed"
 
     @property
     def bulks(self) -> str:

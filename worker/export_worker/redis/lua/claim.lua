@@ -40,6 +40,7 @@
 --   timeline_max         how many notes a timeline keeps
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
+--   closed               control steps only: connection -> when (ms) it submits again. It is outside of its windows now
 --   closed_stores        transfers only, may be missing: connection -> {name, admits}. This worker cannot use the store
 --                        of the connection now, so it claims `admits` transfers at most for each name
 -- Answer: JSON object
