@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from export_producers.identities import MessageIdentity
 from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
 from export_worker.contract.archive_state import ArchivePointer
-from export_worker.contract.model import epoch_ms
+from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.past import Past
 from export_worker.contract.past_documents import record_fields
@@ -27,6 +28,9 @@ MESSAGE_TTL_MS = 90 * 86_400_000
 """How long the identity of a message, or the idempotency key of a caller with a name, is kept while its export is open:
 longer than any deadline. A worker that ends the export sets the exact time, but a worker of version 0.1 does not know
 the key."""
+
+REPEATED_RETRY_MS = 3_600_000
+"""How long the answer to a retry with a condition is kept for a repeated call: longer than a caller tries."""
 
 RECORD_FIELDS = ("status", "progress", "request", "requested_by", "trace")
 """The fields of a record that a status is read from."""
@@ -194,6 +198,7 @@ class Restart:
         step: The number of the step that the record had when it was read.
         start: The step to restart from.
         past: The packed record, if the export has one.
+        call: The call, if it has a condition: a repeated one gets the same answer. See `retry_call`.
     """
 
     before: Status
@@ -202,6 +207,7 @@ class Restart:
     start: Start
     now: datetime
     past: Past | None = None
+    call: str | None = None
 
     def keys(self, keys: Keys, idempotency_key: str) -> list[str]:
         """The keys of `retry.lua`."""
@@ -213,6 +219,7 @@ class Restart:
             keys.queue("control"),
             keys.dedupe(idempotency_key),
             ARQ_JOB_PREFIX + keys.job_id(export_id, self.step),
+            keys.restarted(export_id),
         ]
 
     def stored(self, keys: Keys) -> list[bytes]:
@@ -258,6 +265,8 @@ class Restart:
             "payload": job_payload(export_id, self.step, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,
             "message_ttl_ms": MESSAGE_TTL_MS,
+            "answer": None if self.call is None else to_json({"call": self.call, "status": self.after}).decode(),
+            "answer_ttl_ms": REPEATED_RETRY_MS,
             **self._of_past(keys),
         }
 
@@ -335,6 +344,11 @@ def retried(
     phase = Phase.QUEUED if start == "submit" or status.operation_id is None else Phase.RUNNING
     change = {"phase": phase, "updated_at": now, "due_at": now, "finished_at": None, "error": None}
     return start, status.model_copy(update=change)
+
+
+def retry_call(start: Start | None, ended_at: datetime) -> str:
+    """Returns what two retries of an export have in common if the second one repeats the first one."""
+    return f"{start or ''} {isoformat(ended_at)}"
 
 
 def idempotency_key_of(request: bytes) -> str:
