@@ -85,6 +85,10 @@ class Keys:
         """
         return f"{self.namespace}:past:{export_id}"
 
+    def restarted(self, export_id: str) -> str:
+        """String with a TTL: JSON of the last retry with a condition, for a repeated call: `call` and `status`."""
+        return f"{self.namespace}:restarted:{export_id}"
+
     @property
     def open(self) -> str:
         """Sorted set of open exports by the time (ms) at which the sweep must examine them."""
@@ -228,7 +232,7 @@ class Keys:
         return f"{self.namespace}:given-up:{sink}"
 
     def delivered(self, sink: str) -> str:
-        """List of `ID MS AGE_MS`, the newest first: the last events a sink took, when, how old; not in 0.2."""
+        """List of `ID MS AGE_MS`: the last events that one sink has taken, newest first. Version 0.2 has none."""
         return f"{self.namespace}:delivered:{sink}"
 
     def sink_test(self, event_id: str) -> str:
@@ -379,8 +383,7 @@ class Keys:
     def bulk(self, bulk_id: str) -> str:
         """Hash with a TTL: one bulk run.
 
-        - `order`, `progress`: JSON texts;
-        - `stop`: a caller has requested that it stops;
+        - `order`, `progress`: JSON texts; `stop`: a caller has requested that it stops;
         - `owner`, `until`: the gateway that runs it, and until when (ms) without a further save.
         """
         return f"{self.namespace}:bulk:{bulk_id}"
