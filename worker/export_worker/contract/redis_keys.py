@@ -14,6 +14,7 @@ from json import dumps
 from typing import Literal
 
 from export_worker.contract.facets import Facet
+from export_worker.contract.schedule_keys import ScheduleKeys
 
 Role = Literal["control", "transfer"]
 """`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""
@@ -36,10 +37,8 @@ _HASH_TAG = re.compile(r"\{[^{}]+\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(ScheduleKeys):
     """Every key of one namespace."""
-
-    namespace: str
 
     @property
     def home(self) -> str | None:
