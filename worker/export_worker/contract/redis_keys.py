@@ -13,6 +13,7 @@ from hashlib import sha256
 from json import dumps
 from typing import Literal
 
+from export_worker.contract.event_keys import EventKeys
 from export_worker.contract.facets import Facet
 from export_worker.contract.schedule_keys import ScheduleKeys
 
@@ -37,7 +38,7 @@ _HASH_TAG = re.compile(r"\{[^{}]+\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(ScheduleKeys):
+class Keys(EventKeys, ScheduleKeys):
     """Every key of one namespace."""
 
     @property
@@ -201,42 +202,6 @@ class Keys(ScheduleKeys):
     def sinks(self) -> str:
         """Hash of sink → type. Workers announce theirs when they start."""
         return f"{self.namespace}:sinks"
-
-    def event(self, event_id: str) -> str:
-        """String: one event as it is delivered."""
-        return f"{self.namespace}:event:{event_id}"
-
-    def outbox(self, sink: str) -> str:
-        """Sorted set of event ids by the time (ms) of their next delivery to one sink. Version 0.2 does not know it."""
-        return f"{self.namespace}:to-deliver:{sink}"
-
-    def earlier_outbox(self, sink: str) -> str:
-        """The outbox of version 0.2, which would remove events of packed records. Its events move to `outbox`."""
-        return f"{self.namespace}:outbox:{sink}"
-
-    def refusals(self, sink: str) -> str:
-        """Hash of event id → `failures:first`: how often one sink has refused it, and since when (ms)."""
-        return f"{self.namespace}:refusals:{sink}"
-
-    def answers(self, sink: str) -> str:
-        """Hash of event id → text: the last answer of one sink that has refused it. Version 0.2 does not write it."""
-        return f"{self.namespace}:answers:{sink}"
-
-    def undelivered(self, sink: str) -> str:
-        """Hash of event id → JSON: an event whose delivery to one sink was given up, when and why."""
-        return f"{self.namespace}:undelivered:{sink}"
-
-    def given_up(self, sink: str) -> str:
-        """Sorted set of the ids in `undelivered` by the time (ms) of the note. Version 0.2 does not write it."""
-        return f"{self.namespace}:given-up:{sink}"
-
-    def delivered(self, sink: str) -> str:
-        """List of `ID MS AGE_MS`: the last events that one sink has taken, newest first. Version 0.2 has none."""
-        return f"{self.namespace}:delivered:{sink}"
-
-    def sink_test(self, event_id: str) -> str:
-        """String with a TTL: JSON as in `undelivered`, if a sink has refused this test event."""
-        return f"{self.namespace}:sink-test:{event_id}"
 
     def dead(self, trigger: str) -> str:
         """Stream: the dead letters of one trigger, in the fields `id`, `reason` and `message`."""
