@@ -2,8 +2,7 @@
 
 One record is one hash; `contract.redis_keys` documents its fields. Every change is one script, which writes the record,
 its timeline, its indexes and the next queue entry or the outbox together or not at all. So no failure in between can
-lose an export. A step costs two round trips: the claim, which returns several steps with all that they need, and the
-commit.
+lose an export. A step costs two round trips: the claim, which returns several steps with their data, and the commit.
 
 A queue entry is its own lease. Claiming a step moves its entry to the moment at which the lease ends. A worker that
 lives moves the entry on; the entry of a worker that has died is due again at that moment. The record's version protects
