@@ -220,7 +220,10 @@ async def test_retry_with_an_outdated_step_changes_nothing(queue_site: QueueSite
     # A second retry, which read the status before the first retry wrote: once with the new step, once with the old.
     for step in (2, 1):
         late = Restart(seen, seen.model_copy(update={"phase": Phase.RUNNING}), step, "poll", queue_site.now)
-        assert await queue._retry.word(late.keys(queue_site.keys, ""), late.arguments(queue_site.keys)) == "changed"
+        assert (
+            await queue._restarts._script.word(late.keys(queue_site.keys, ""), late.arguments(queue_site.keys))
+            == "changed"
+        )
     assert await queue_site.everything() == before
 
 

@@ -15,6 +15,7 @@ from export_worker.contract.slowness import in_seconds
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
 from export_worker.lifecycle.export import Export, accepted
+from export_worker.lifecycle.windows import Windows
 from export_worker.redis.file_lists import read_state
 from export_worker.redis.scripts import original_bytes
 
@@ -160,11 +161,13 @@ class ConnectionLimits:
         requests_per_second: Requests to the platform. A burst of one second's requests is allowed.
         deadline_s: Seconds until the deadline of an export whose request has none. A claim checks it also while the
             export waits for a slot or for the platform.
+        windows: When its exports are submitted; None for at all times.
     """
 
     slots: int
     requests_per_second: float
     deadline_s: float = 86_400.0
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 One record is one hash; `contract.redis_keys` documents its fields. Every change is one script, which writes the record,
 its timeline, its indexes and the next queue entry or the outbox together or not at all. So no failure in between can
-lose an export. A step costs two round trips: the claim, which returns several steps with all that they need, and the
-commit.
+lose an export. A step costs two round trips: the claim, which returns several steps with their data, and the commit.
 
 A queue entry is its own lease. Claiming a step moves its entry to the moment at which the lease ends. A worker that
 lives moves the entry on; the entry of a worker that has died is due again at that moment. The record's version protects
@@ -29,6 +28,7 @@ from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, event_id_of, has_progressed
+from export_worker.lifecycle.windows import Closings
 from export_worker.redis.claims import (
     FENCE_BITS,
     NO_SIGNAL,
@@ -108,6 +108,7 @@ class Store:
             }
             for name, limit in limits.items()
         }
+        self._closings = Closings({name: each.windows for name, each in limits.items() if each.windows is not None})
         self._timings = timings
         self._claim: dict[Role, Script] = {role: Script(redis, claim_script(role)) for role in get_args(Role)}
         self._save = Script(redis, commit_script())
@@ -157,6 +158,7 @@ class Store:
             "timeline_max": TIMELINE_MAX,
             "deaths_max": WORKER_DEATHS_MAX,
             "limits": self._limits,
+            "closed": self._closings.closed_ms(now) if role == "control" else None,
         }
 
     async def hand_back(self, claimed: ClaimedStep, now: datetime, *, refused: bool = False) -> None:

@@ -27,8 +27,8 @@ MIGRATED_MAX = 200
 AUDIT_WAIT_MS = 60_000
 """Between two comparisons of the counters of 4,000 exports, which hold Redis for some milliseconds each."""
 CALLS_MAX = 20
-"""Calls that one sweep makes to remove expired exports, and as many to migrate. A million exports are migrated in 20
-minutes, which takes 2% of Redis."""
+"""Calls that one sweep makes to remove expired exports, as many to migrate, and as many to correct counters. A million
+exports are migrated in 20 minutes, which takes 2% of Redis."""
 
 
 class Sweeper:
@@ -97,9 +97,8 @@ class Sweeper:
     async def _compare_counters(self, now: datetime) -> None:
         """Corrects the counters of some exports, if Redis has lost them."""
         keys = self._keys
-        await self._audit.word(
-            [keys.numbers, keys.chunks], {"prefix": keys.prefix, "now_ms": epoch_ms(now), "wait_ms": AUDIT_WAIT_MS}
-        )
+        arguments = {"prefix": keys.prefix, "now_ms": epoch_ms(now), "wait_ms": AUDIT_WAIT_MS}
+        await _repeat(self._audit, [keys.numbers, keys.chunks], arguments)
 
     async def _migrate_indexes(self) -> None:
         """Gives numbers to exports that version 0.2 has accepted, and removes its sorted sets."""

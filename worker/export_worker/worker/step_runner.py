@@ -107,7 +107,7 @@ class StepRunner:
                     held.defer_cancel = True
                     if isinstance(decision.export.state, Failed | Cancelled):
                         decision = await self._confirm_end(held, decision)
-                    if isinstance(decision.export.state, Failed | Cancelled):
+                    if isinstance(decision.export.state, Failed | Cancelled | Queued):
                         await self._storing.abort_leftovers(held)
                     decision = replace(decision, note=submits.with_lost_submits(decision.note, held.lost_submits))
                     await self._commit(held, decision, signal)

@@ -1,7 +1,6 @@
 -- Claims due steps of one role: as many as may run now, up to `max`, each with everything that the step needs.
 --
--- This file has what both roles share. The script that Redis runs is `clock.lua`, `indexes.lua`, `turns.lua`, this file,
--- `breakers.lua`, then `claim_control.lua` or `claim_transfer.lua`.
+-- This file has what both roles share. `claim_script` joins it with others, such as `claim_control.lua` for one role.
 --
 -- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
 --   claimed:   the entry is due again when the lease ends
@@ -40,6 +39,7 @@
 --   timeline_max         how many notes a timeline keeps
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
+--   closed               control steps only: connection -> when (ms) it submits again. It is outside of its windows now
 --   closed_stores        transfers only, may be missing: connection -> {name, admits}. This worker cannot use the store
 --                        of the connection now, so it claims `admits` transfers at most for each name
 -- Answer: JSON object
@@ -85,8 +85,7 @@ local claimed = {}
 -- How many of the claimed steps need a slot of this worker, and how many need none.
 local taken, slotless = 0, 0
 -- How many due entries stay in the queue, because there is no room for them.
-local left = 0
-local next_due = nil
+local left, next_due = 0, nil
 -- The entries that wait outside the queue, by the deadline of their exports.
 local deadlines = args.prefix .. 'deadlines:' .. args.role
 
@@ -200,7 +199,7 @@ local function read(job)
     job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
     released = record[7], going = record[8], request = record[9], limits = args.limits[record[2]],
     cancel = cancel, retry = retry, deaths = tonumber(record[11] or '') or 0, number = tonumber(record[12] or ''),
-    priority = record[13] or nil, requested_by = record[14] or nil,
+    priority = record[13], requested_by = record[14] or nil,
   }
   local lapsed = export.claims and not export.released
   if now < spared_until and lapsed then
@@ -302,9 +301,8 @@ end
 local function each_due(free, handle)
   local scanned = 0
   while free() > 0 and scanned < args.scan_max do
-    local room = free()
-    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', left, math.max(room, compared_max))
-    due = #due > room and first_in_turn(args.prefix, due, room, args.fence) or due
+    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', left, math.max(free(), compared_max))
+    due = first_in_turn(args.prefix, due, free(), args.fence)
     if #due == 0 then
       break
     end

@@ -56,10 +56,13 @@ end
 -- When more entries are due than there is room for, so many are compared.
 local compared_max = 100
 
--- Returns the entries whose turn it is, of those that are due: by their class, then the first of each requester, the
--- second of each, and so on. Each claim begins with another requester: `chance` is a
--- random number. Connections are not compared.
+-- Returns the entries whose turn it is, if more are due than there is room for: by their class, then the first of each
+-- requester, the second of each, and so on. Each claim begins with another requester: `chance` is a random number.
+-- Connections are not compared.
 local function first_in_turn(prefix, due, room, chance)
+  if #due <= room then
+    return due
+  end
   local turns, counts, places, requesters = {}, {}, {}, 0
   for position, job in ipairs(due) do
     local id = string.match(job, '([^:]+):%d+$') or ''
