@@ -239,8 +239,11 @@ async def test_code_of_the_producers_readme_works(redis_url: str, namespace: str
     exec(compile(code, "producers/README.md", "exec"), names)
     async with ExportQueue(redis_url, namespace=namespace) as queue:
         first, second = await names["ask"](queue), await names["ask"](queue)
+        urgent = await queue.status((await names["ask_first"](queue)).export_id)
     assert (first.deduplicated, second.deduplicated) == (False, True)
     assert first.export_id == second.export_id
+    assert urgent.request is not None
+    assert urgent.request["priority"] == "high"
     in_memory = names["queue"]
     assert (await in_memory.wait((await names["ask"](in_memory)).export_id)).phase is Phase.SUCCEEDED
 
