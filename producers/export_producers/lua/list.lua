@@ -208,12 +208,12 @@ end
 
 local function count_in_time(codes)
   local size = 0
-  for chunk, tally in chunks_below(args.prefix, math.floor(highest / chunk_rows), short_tallies(args.prefix)) do
+  for chunk in chunks_below(args.prefix, math.floor(highest / chunk_rows)) do
     local first, last = chunk * chunk_rows, math.min((chunk + 1) * chunk_rows, numbers_end) - 1
     if last < lowest then
       break
     elseif first >= lowest and last <= highest then
-      size = size + tally_of(args.prefix, chunk, codes, tally)
+      size = size + tally_of(args.prefix, chunk, codes)
     else
       size = size + count_rows(math.max(first, lowest), math.min(last, highest))
     end
@@ -224,23 +224,16 @@ end
 -- chunk -> the positions of the digest that is sought
 local known_positions = {}
 
--- Iterates over the chunks from one on, and the positions of the digest in each.
-local function sought_chunks(highest_chunk)
-  local next_chunk = chunks_below(args.prefix, highest_chunk, 'sieve:' .. args.sought_name .. ':')
-  return function()
-    local chunk, sieve = next_chunk()
-    if chunk and not known_positions[chunk] then
-      known_positions[chunk] = digest_positions(args.prefix, args.sought_name, chunk, digest, sieve)
-    end
-    return chunk, known_positions[chunk]
-  end
+local function sought_positions(chunk)
+  known_positions[chunk] = known_positions[chunk] or digest_positions(args.prefix, args.sought_name, chunk, digest)
+  return known_positions[chunk]
 end
 
 -- Returns how many exports have the metadata that is sought; nil if they are very many.
 local function count_digests()
   local size = 0
-  for _, positions in sought_chunks(math.floor(highest / chunk_rows)) do
-    size = size + #positions
+  for chunk in chunks_below(args.prefix, math.floor(highest / chunk_rows)) do
+    size = size + #sought_positions(chunk)
     if size > args.examine_max then
       return nil
     end
@@ -351,8 +344,8 @@ local function visit_block(number, others)
 end
 
 local function visit_digests(top)
-  for chunk, positions in sought_chunks(math.floor(top / chunk_rows)) do
-    for _, position in ipairs(positions) do
+  for chunk in chunks_below(args.prefix, math.floor(top / chunk_rows)) do
+    for _, position in ipairs(sought_positions(chunk)) do
       local number = chunk * chunk_rows + position / digest_bytes
       local marks = number <= top and number >= lowest and marks_of(args.prefix, number)
       local following = marks and has_all(wanted, marks, 0) and visit_row(number)

@@ -3,41 +3,18 @@
 -- How many rows are read at once: 5 KB of marks.
 local block_rows = 500
 
--- Returns the texts of keys with one command. An earlier ACL rule does not allow it; then each key is read.
-local function texts_of(keys)
-  local texts = #keys > 0 and redis.pcall('MGET', unpack(keys)) or {}
-  if texts.err then
-    texts = {}
-    for place, key in ipairs(keys) do
-      texts[place] = redis.call('GET', key)
-    end
-  end
-  return texts
-end
-
--- Iterates over the chunks that exist, in descending order, from one on. Most searches end in the first one. With `kind`,
--- it also returns the text of the key `kind .. chunk`. One command reads many of them: each command costs 3 µs.
-local function chunks_below(prefix, highest, kind)
-  local piece, texts, position, offset = {}, {}, 0, 0
+-- Iterates over the chunks that exist, in descending order, from one on. Most searches end in the first one.
+local function chunks_below(prefix, highest)
+  local piece, position, offset = {}, 0, 0
   return function()
     position = position + 1
     if position > #piece then
       piece = redis.call('ZREVRANGEBYSCORE', prefix .. 'chunks', full(highest), '-inf', 'LIMIT', offset,
         offset == 0 and 2 or 100)
       position, offset = 1, offset + #piece
-      local keys = {}
-      for place, chunk in ipairs(kind and piece or {}) do
-        keys[place] = prefix .. kind .. chunk
-      end
-      texts = texts_of(keys)
     end
-    return tonumber(piece[position] or ''), texts[position]
+    return tonumber(piece[position] or '')
   end
-end
-
--- Returns the kind of the keys that have the counters of chunks, unless they are so long that each is read in parts.
-local function short_tallies(prefix)
-  return tonumber(redis.call('HGET', prefix .. 'numbers', 'codes') or '0') <= 1000 and 'tally:' or nil
 end
 
 local function row_created_ms(prefix, chunk, row)
@@ -109,12 +86,12 @@ local function positions_of(text, bytes, row_bytes, slot)
   return found
 end
 
--- Returns the positions in the digests of a chunk that have a digest of some metadata, the last one first. `sieve` is the
--- sieve of the chunk, or false if it has none.
-local function digest_positions(prefix, name, chunk, digest, sieve)
+-- Returns the positions in the digests of a chunk that have a digest of some metadata, the last one first.
+local function digest_positions(prefix, name, chunk, digest)
   local bit = sieve_bit(digest)
-  local byte = string.byte(sieve or '', math.floor(bit / 8) + 1)
-  if not byte or math.floor(byte / 2 ^ (7 - bit % 8)) % 2 == 0 then
+  local byte = redis.call('GETRANGE', prefix .. 'sieve:' .. name .. ':' .. full(chunk), math.floor(bit / 8),
+    math.floor(bit / 8))
+  if byte == '' or math.floor(string.byte(byte) / 2 ^ (7 - bit % 8)) % 2 == 0 then
     return {}
   end
   local digests = redis.call('GET', prefix .. 'digests:' .. name .. ':' .. full(chunk))
@@ -143,14 +120,12 @@ local function matching_rows(marks, wanted, lead)
   return found, #marks / mark_bytes
 end
 
--- Returns how many exports of a chunk have one of the codes of a slot; without codes, how many there are. `tally` has the
--- counters of the chunk, if they have been read.
-local function tally_of(prefix, chunk, codes, tally)
+-- Returns how many exports of a chunk have one of the codes of a slot; without codes, how many there are.
+local function tally_of(prefix, chunk, codes)
   local size = 0
   for bytes in pairs(codes or {[no_code] = true}) do
     local code = code_at(bytes, 1)
-    local found = tally and string.sub(tally, code * 2 + 1, code * 2 + 2)
-      or redis.call('GETRANGE', prefix .. 'tally:' .. full(chunk), code * 2, code * 2 + 1)
+    local found = redis.call('GETRANGE', prefix .. 'tally:' .. full(chunk), code * 2, code * 2 + 1)
     size = size + (#found == 2 and struct.unpack('>I2', found) or 0)
   end
   return size
@@ -160,13 +135,13 @@ end
 -- returns a value, which is returned. `visit_block(number, others)` is called after each block with its first number and
 -- how many other rows were compared. It may end the search too.
 local function visit_rows(prefix, highest, lowest, wanted, lead, visit, visit_block)
-  for chunk, tally in chunks_below(prefix, math.floor(highest / chunk_rows), lead and short_tallies(prefix)) do
+  for chunk in chunks_below(prefix, math.floor(highest / chunk_rows)) do
     local base = chunk * chunk_rows
     if base + chunk_rows <= lowest then
       return nil
     end
     local top, bottom = math.min(highest - base, chunk_rows - 1), math.max(lowest - base, 0)
-    local is_empty = lead and tally_of(prefix, chunk, wanted[lead], tally) == 0
+    local is_empty = lead and tally_of(prefix, chunk, wanted[lead]) == 0
     while top >= bottom and not is_empty do
       local first = math.max(bottom, top - block_rows + 1)
       local marks = redis.call('GETRANGE', prefix .. 'marks:' .. full(chunk), first * mark_bytes,
