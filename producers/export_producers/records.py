@@ -17,7 +17,6 @@ from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.past import Past
 from export_worker.contract.past_documents import record_fields
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import TERMINAL_PHASES, Phase, Status
@@ -79,7 +78,6 @@ class Offer:
             keys.export(export_id),
             keys.open,
             keys.queue("control"),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, 0),
             keys.connections,
             *self.identity_keys(keys),
         ]
@@ -116,8 +114,6 @@ class Offer:
             "published_ms": None if self.message is None else self.message.published_ms,
             "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
             "job_id": keys.job_id(export_id, 0),
-            "payload": job_payload(export_id, 0, now_ms),
-            "payload_ttl_ms": JOB_TTL_MS,
         }
 
 
@@ -218,7 +214,6 @@ class Restart:
             keys.open,
             keys.queue("control"),
             keys.dedupe(idempotency_key),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, self.step),
             keys.restarted(export_id),
         ]
 
@@ -262,8 +257,6 @@ class Restart:
             "old_phase": before.phase,
             "start": self.start,
             "job_id": keys.job_id(export_id, self.step),
-            "payload": job_payload(export_id, self.step, now_ms),
-            "payload_ttl_ms": JOB_TTL_MS,
             "message_ttl_ms": MESSAGE_TTL_MS,
             "answer": None if self.call is None else to_json({"call": self.call, "status": self.after}).decode(),
             "answer_ttl_ms": REPEATED_RETRY_MS,

@@ -1,8 +1,8 @@
 """The sweep: enqueues exports whose queue entry is lost, removes expired ones, and migrates those of version 0.2.
 
 It also compares the counters of 4,000 exports with their rows. The first and the last are a safety net. An entry is
-due again when a lease ends; the sweep is for a Redis that has lost the queue but not the records, and for exports that
-wait longer than the payload of a queue entry is kept. One worker sweeps at a time.
+due again when a lease ends; the sweep is for a Redis that has lost the queue but not the records. One worker sweeps at
+a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,6 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX
-from export_worker.contract.queue_jobs import JOB_TTL_MS, STEP_FUNCTION
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.claims import Timings
 from export_worker.redis.lock import TimedLock
@@ -75,8 +74,6 @@ class Sweeper:
             "overdue_ms": epoch_ms(now - timedelta(seconds=self._timings.grace_s)),
             "max": OVERDUE_MAX,
             "next_sweep_ms": epoch_ms(now + timedelta(seconds=self._timings.lease_s)),
-            "payload_ttl_ms": JOB_TTL_MS,
-            "step_function": STEP_FUNCTION,
             "timeline_max": TIMELINE_MAX,
         }
         answer = await self._overdue.document([self._keys.open], arguments)

@@ -1,5 +1,5 @@
--- The indexes by which exports are listed and counted, the log of ended exports, and the stream of changes. Other scripts
--- are joined to this file. The prefix is the namespace with its colon.
+-- The indexes by which exports are listed and counted, and the log of ended exports. Other scripts are joined to this
+-- file. The prefix is the namespace with its colon.
 --
 -- Every export has a number. Numbers grow in the order of acceptance, and 4,000 of them are a chunk. All that lists need
 -- of an export is in two rows of its chunk, and all totals are counters:
@@ -354,17 +354,4 @@ local function number_of_old(prefix, id, record)
   redis.call('HSET', prefix .. 'export:' .. id, 'number', full(number))
   remove_old(prefix, id, record[1], phase)
   return number
-end
-
--- How many changes are kept, and for how long: a client that was disconnected for longer reads its page again.
-local changes_max = 5000
-local changes_kept_ms = 3600000
-
--- Appends to the stream of changes that an export is in a phase now, and was in another one, or in none (nil). The user
--- of a producer may not have the right to do so; then it is left out.
-local function add_change(prefix, id, connection, kind, phase, was)
-  local changes = prefix .. 'changes'
-  redis.pcall('XADD', changes, 'MAXLEN', '~', changes_max, '*', 'id', id, 'connection', connection, 'kind', kind,
-    'phase', phase, 'was', was or '')
-  redis.call('PEXPIRE', changes, changes_kept_ms)
 end
