@@ -16,7 +16,7 @@ from export_worker.contract.status import Phase
 from export_worker.simulator.scenario import Fault
 from export_worker.simulator.world import World
 from support import secret_canaries, worker_site
-from support.secret_canaries import readable
+from support.past_records import readable
 from support.worker_site import Site
 
 SEGMENT = {
