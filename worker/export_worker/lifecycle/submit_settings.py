@@ -20,7 +20,9 @@ class SubmitWindows(Documented):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     timezone: Annotated[str, Field(max_length=64)] = "UTC"
-    """The time zone of all hours, as the IANA database names it: `Asia/Shanghai`. Default `UTC`.
+    """The time zone of all hours, as the IANA database names it: `Asia/Shanghai`.
+
+    At most 64 characters. Default `UTC`.
 
     When the clocks change, an hour that is skipped is in no window, and an hour that is repeated is in its windows
     twice."""

@@ -143,6 +143,14 @@ class Timings:
     breaker_max_s: float = 300.0
     breaker_threshold: int = 3
 
+    def breaker(self) -> dict[str, object]:
+        """Returns the arguments of a script that may open a circuit breaker."""
+        return {
+            "breaker_threshold": self.breaker_threshold,
+            "breaker_first_ms": int(self.breaker_first_s * 1000),
+            "breaker_max_ms": int(self.breaker_max_s * 1000),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -181,15 +189,13 @@ class PlatformSignal:
 
     def arguments(self, timings: Timings) -> dict[str, object]:
         """Returns the arguments of the commit about the platform."""
-        return {
+        found: dict[str, object] = {
             "call": self.call,
             "check": self.check,
-            "pause_ms": int(self.pause_s * 1000),
-            "breaker_threshold": timings.breaker_threshold,
-            "breaker_first_ms": int(timings.breaker_first_s * 1000),
-            "breaker_max_ms": int(timings.breaker_max_s * 1000),
+            "pause_ms": int(self.pause_s * 1000) or None,
             "duration_ms": None if self.duration_s is None else int(self.duration_s * 1000),
         }
+        return found | timings.breaker() if self.call == "failed" or self.check == "down" else found
 
 
 NO_SIGNAL = PlatformSignal()

@@ -190,7 +190,6 @@ local function read(job)
     'released', 'going', 'request', 'refused', 'lost', 'number')
   if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
-    redis.call('DEL', 'arq:job:' .. job)
     if ended[record[3]] or not record[3] then
       redis.call('ZREM', open, id or '')
     end
