@@ -72,6 +72,8 @@ OURS = {
     "export_worker.contract.printable",
     "export_worker.contract.redis_keys",
     "export_worker.contract.schedule_keys",
+    "export_worker.contract.event_keys",
+    "export_worker.contract.namespace",
     "export_worker.contract.settings_file",
     "export_worker.errors",
     "export_worker.recipes",

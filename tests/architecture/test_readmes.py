@@ -142,7 +142,7 @@ def test_table_of_commands_is_complete() -> None:
 
 def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> None:
     every = blocks("worker/OPERATING.md", "toml")
-    example, recipe, queues, network, keys, storage, hook, archive, schedules, callers = every
+    example, recipe, queues, network, windows, retries, keys, storage, hook, archive, schedules, callers = every
     for name in ("GIO_TOKEN", "AMPLITUDE_KEY", "AMPLITUDE_SECRET"):
         clean_environment.setenv(name, "some-token")
     # The later examples repeat a table of the first one, as a reader would edit it.
@@ -158,6 +158,7 @@ def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> N
         f"{example}\n{storage}",
         f"{example}\n{recipe}",
         f"{example}\n{queues}",
+        f"{example}\n{windows}\n{retries}",
         hooked,
         called,
         archived,

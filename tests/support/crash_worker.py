@@ -47,7 +47,10 @@ SOURCES = {
             for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")
         ),
         ("take_deliveries", script("past", "take_deliveries")),
-        *((name, script(name)) for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep")),
+        *(
+            (name, script(name))
+            for name in ("acknowledge", "hand_back", "lock", "rate_limit", "renew", "release", "sweep")
+        ),
     )
 }
 

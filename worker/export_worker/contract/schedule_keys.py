@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from export_worker.contract.namespace import Namespace
+
 
 @dataclass(frozen=True, slots=True)
-class ScheduleKeys:
+class ScheduleKeys(Namespace):
     """The keys of the schedules of one namespace."""
-
-    namespace: str
 
     @property
     def schedules(self) -> str:

@@ -137,7 +137,7 @@ class Runtime:
         _log.info("worker.started", owner=owner, roles=list(roles), connections=sorted(self._config.connections))
         self._health.watch(loops, self._runner.leases, self._runner.gates if "transfer" in roles else None)
         self._runner.gates.watch([loop.wake for loop in loops])
-        self._runner.ended = self._dispatcher.wake
+        self._runner.events = self._dispatcher
         background = [asyncio.create_task(loop) for loop in self._background(roles, stop, burst=burst)]
         claiming = [asyncio.create_task(loop.async_run()) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
