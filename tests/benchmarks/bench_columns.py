@@ -2,7 +2,7 @@
 
     make bench-columns ARGS=--mib=2048
 
-The file is a table of eight columns: one is hashed, two are masked, one is dropped, four are kept. The bytes arrive in
+The file is a table of nine columns: one is hashed, two are masked, one is dropped, five are kept. The bytes arrive in
 memory and are discarded, so the time of the platform and of S3 is not included. The peer is a loop over Python's csv
 module with `hmac`, as a service would write it.
 """
