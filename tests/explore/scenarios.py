@@ -24,7 +24,7 @@ class Scenario:
         poison: Every worker dies when it makes this call.
         deadline_s: The deadline of the exports; None for the default of a day.
         fail_over: When Redis forgets its last writes.
-        scheduled: The workers have a schedule, whose only time is the start of the run. It requests the only export.
+        scheduled: The workers have a schedule, which is due once, 21 s after the start. It requests the only export.
     """
 
     name: str
