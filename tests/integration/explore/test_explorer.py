@@ -20,6 +20,8 @@ SMALL_WALKS = (
     Walk(SCENARIOS["quick-cancel"], ("kill", "freeze"), ("commit",)),
     Walk(SCENARIOS["poison"], depth=0),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
+    Walk(SCENARIOS["error"], ("kill",), ("commit",)),
+    Walk(SCENARIOS["error-after-missing"], depth=0),
 )
 
 
