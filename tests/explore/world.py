@@ -85,7 +85,7 @@ class World:
         self.s3 = MemoryS3()
         self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
         self.platform = ScriptedPlatform(
-            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick
+            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick, scenario.fails_at_poll
         )
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
