@@ -333,7 +333,6 @@ class Store:
             keys.rate(request.connection),
             keys.durations(request.connection, request.kind),
             keys.slots(request.connection),
-            keys.parked(request.connection),
             keys.queue("control"),
             *map(keys.outbox, self._sinks if request.notify is None else request.notify),
         ]
