@@ -7,6 +7,7 @@
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
 --   connection, platform, kind, requested_by
+--   priority             of the request: high or low (missing: normal)
 --   metadata             name -> value (missing: none)
 --   fingerprint          of the request; compared when the idempotency key or the message is known already
 --   published_ms         when the broker stored the message (missing: unknown)
@@ -77,6 +78,9 @@ redis.call('HSET', export, 'request', args.request, 'status', args.status, 'conn
 if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
+end
+if args.priority then
+  redis.call('HSET', export, 'priority', args.priority)
 end
 if args.trace then
   redis.call('HSET', export, 'trace', args.trace)
