@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 S3_OPERATIONS = (
     "PutObject",
+    "CopyObject",
     "HeadObject",
     "GetObject",
     "DeleteObject",

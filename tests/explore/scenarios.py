@@ -24,6 +24,8 @@ class Scenario:
         poison: Every worker dies when it makes this call.
         deadline_s: The deadline of the exports; None for the default of a day.
         fail_over: When Redis forgets its last writes.
+        share: The exports share one operation.
+        cancels: How many exports are cancelled, the first ones.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Scenario:
     poison: str = ""
     deadline_s: int | None = None
     fail_over: When | None = None
+    share: bool = False
+    cancels: int = 1
 
     def files_of_job(self, number: int) -> dict[str, int]:
         """Returns the names and lengths of the files of the nth job of an export."""
@@ -80,5 +84,12 @@ SCENARIOS = {
         Scenario("poison", exports=2, poison="platform poll tag1-job1"),
         Scenario("deadline", deadline_s=3),
         Scenario("fail-over", fail_over="never"),
+        Scenario("share", exports=3, share=True),
+        Scenario("share-cancel", exports=3, share=True, canceller="never"),
+        Scenario("share-cancel-after-fault", exports=3, share=True, canceller="after a fault"),
+        Scenario("share-cancel-all", exports=2, share=True, canceller="after a fault", cancels=2),
+        Scenario("share-missing", exports=2, share=True, missing_once=True),
+        Scenario("share-retry", exports=2, share=True, retrier="at the end"),
+        Scenario("share-fail-over", exports=2, share=True, fail_over="never"),
     )
 }

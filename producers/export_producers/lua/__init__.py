@@ -5,12 +5,14 @@
 
 from importlib.resources import files
 
-from export_worker.redis.scripts import INDEXES, ROWS
+from export_worker.redis.scripts import INDEXES, ROWS, SHARING
+
+_FURTHER = {"list": ROWS, "enqueue": SHARING}
 
 
 def script(name: str) -> str:
     """Returns the source of one script, e.g. `enqueue`. It can use the indexes as the scripts of the worker do."""
-    return INDEXES + (ROWS if name == "list" else "") + own_script(name)
+    return INDEXES + _FURTHER.get(name, "") + own_script(name)
 
 
 def own_script(name: str) -> str:

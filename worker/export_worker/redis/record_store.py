@@ -30,6 +30,7 @@ from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, event_id_of, has_progressed
+from export_worker.lifecycle.sharing import takers
 from export_worker.redis.claims import (
     FENCE_BITS,
     NO_SIGNAL,
@@ -47,6 +48,7 @@ from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
 from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.redis.scripts import Script
+from export_worker.redis.sharing import Sharing
 from export_worker.redis.statistics import counted_end
 from export_worker.redis.timelines import packed_body, timeline_entry, with_note
 
@@ -111,6 +113,7 @@ class Store:
         self._timings = timings
         self._claim: dict[Role, Script] = {role: Script(redis, claim_script(role)) for role in get_args(Role)}
         self._save = Script(redis, commit_script())
+        self.sharing = Sharing(redis, keys)
         self._renew, self._release, self._hand_back = (
             Script(redis, script(name)) for name in ("renew", "release", "hand_back")
         )
@@ -229,6 +232,7 @@ class Store:
             "mode": "next",
             "step": claimed.step + 1,
             "cancel_delivered": claimed.cancel,
+            "took_over": decision.took_over or None,
             "keep": keep
             and keep.arguments(self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)),
         }
@@ -245,6 +249,7 @@ class Store:
             "generation": export.generation,
             "step": claimed.step + 1,
             "counted": counted_end(export),
+            "shares": takers(export),
         }
         for attempts_left in reversed(range(TIMELINE_READS_MAX)):
             if timeline is None:

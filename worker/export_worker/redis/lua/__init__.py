@@ -9,12 +9,13 @@ from importlib.resources import files
 
 def claim_script(role: str) -> str:
     """Returns the source of the claim script of one role."""
-    return script("clock", "indexes", "claim", "breakers", f"claim_{role}")
+    shared = ("sharing",) if role == "control" else ()
+    return script("clock", "indexes", *shared, "claim", "breakers", f"claim_{role}")
 
 
 def commit_script() -> str:
     """Returns the source of the script that saves decisions."""
-    return script("indexes", "statistics", "keep", "past", "commit")
+    return script("indexes", "statistics", "keep", "past", "sharing", "commit")
 
 
 @cache

@@ -26,6 +26,9 @@
 --                        JSON texts of files that are stored now, and how many were stored before them (missing:
 --                        unchanged). They are appended to the list of stored files
 --   modes next and end: step (that would run next)
+--   took_over            the step has taken over from the export in the field `source` (missing: it has not)
+--   shares               mode end: who takes over from an export that shares its operation, all or next (missing: none).
+--                        sharing.lua is loaded before this file
 --   mode next: next_role, next_job_id, payload, payload_ttl_ms, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
 --              keep: {version (string), lease_ms, interval_ms (between two requests), is_last_slot (of the worker, for
@@ -166,6 +169,9 @@ local function end_step()
   if args.mode == 'next' then
     redis.call('HSET', export, 'version', full(args.version + 1), 'step', args.step, 'saved', args.version)
     redis.call('HDEL', export, 'progress', 'claims', 'lost', 'released', 'refused', 'retry')
+    if args.took_over then
+      redis.call('HDEL', export, 'source')
+    end
   end
   redis.call('ZREM', queue, args.job_id)
   redis.call('DEL', job)
@@ -189,8 +195,8 @@ end
 
 -- An export has a slot of its connection only while it runs on the platform.
 local function update_slots()
-  -- An export whose file is no longer there runs on the platform again. It gets a slot even beyond the limit.
-  if args.phase == 'running' and old_phase == 'transferring' then
+  -- An export whose file is no longer there, or that takes over an operation, runs on the platform again. It gets a slot even beyond the limit.
+  if args.phase == 'running' and (old_phase == 'transferring' or args.took_over) then
     redis.call('ZADD', slots, args.now_ms, args.export_id)
   end
   if args.phase == 'running' or redis.call('ZREM', slots, args.export_id) == 0 then
@@ -237,6 +243,10 @@ end
 -- Ends the export: a packed record replaces its keys, its event is added to every outbox, and its keys expire. The sweep
 -- clears the indexes.
 local function end_export()
+  local digest = args.shares and redis.call('HGET', export, 'share')
+  if digest then
+    leave_sharing(args.prefix, args.export_id, digest, args.now_ms, args.shares == 'next')
+  end
   redis.call('ZREM', open, args.export_id)
   log_end(args.prefix, number, args.now_ms, args.generation)
   count_end(args.prefix, args.connection, args.now_ms, args.counted)
