@@ -27,6 +27,7 @@ from export_producers.gateway.handlers import (
     me,
     one_export,
     overviews,
+    schedules,
     streams,
 )
 from export_producers.gateway.late_app import LateApp
@@ -55,6 +56,7 @@ ROUTES = [
     *overviews.ROUTES,
     *change_stream.ROUTES,
     *connections.ROUTES,
+    *schedules.ROUTES,
     *bulk.ROUTES,
     *events.ROUTES,
     *dead_letters.ROUTES,

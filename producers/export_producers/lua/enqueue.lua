@@ -1,8 +1,8 @@
 -- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` and
 -- `sharing.lua` of the worker are loaded before this file.
 --
--- KEYS: export, open, queue, arq job, connections, identity (dedupe of an idempotency key, or message; only with one of
---       them), dedupe that version 0.1 gave the message (only with one)
+-- KEYS: export, open, queue, connections, identity (dedupe of an idempotency key, or message; only with one of them),
+--       dedupe that version 0.1 gave the message (only with one)
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
@@ -14,14 +14,14 @@
 --   message_ttl_ms       how long the identity of a message or of such a caller is kept while its export is open
 --   share                what open exports have in common if they share one operation (missing: it shares none)
 --   trace                the trace context (JSON text; missing: none)
---   job_id, payload, payload_ttl_ms
+--   job_id
 -- Answer: JSON object {verdict, export_id, phase, platform}
 --   accepted             also for a repeated call, whose first answer was lost
 --   duplicate            the identity was used with the same request; export_id and phase are those of its export
 --   conflict             the identity was used with another request, whose export is export_id
 --   wrong_connection     no worker has announced the connection, or its platform is another one (platform)
 local args = cjson.decode(ARGV[1])
-local export, open, queue, job, connections, identity, earlier = unpack(KEYS)
+local export, open, queue, connections, identity, earlier = unpack(KEYS)
 
 local function answer(verdict, export_id, phase)
   return cjson.encode({verdict = verdict, export_id = export_id, phase = phase})
@@ -74,8 +74,7 @@ local number = add_export(args.prefix, args.export_id, args.now_ms, {
 })
 add_metadata(args.prefix, number, args.metadata)
 redis.call('HSET', export, 'request', args.request, 'status', args.status, 'connection', args.connection,
-  'kind', args.kind, 'requested_by', args.requested_by, 'phase', 'queued', 'version', 0, 'step', 0,
-  'number', full(number))
+  'kind', args.kind, 'requested_by', args.requested_by, 'phase', 'queued', 'step', 0, 'number', full(number))
 if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
@@ -89,7 +88,6 @@ if args.trace then
 end
 redis.call('ZADD', open, args.now_ms, args.export_id)
 add_change(args.prefix, args.export_id, args.connection, args.kind, 'queued', nil)
-redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
 redis.call('PUBLISH', args.wake, '')
 return answer('accepted', args.export_id, 'queued')

@@ -24,7 +24,7 @@ from export_worker.s3.small_sender import SMALL_MAX_BYTES
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
-from export_worker.transfer.file_copies import COPIES_AT_ONCE, copy_several
+from export_worker.transfer.file_copies import copy_all
 from export_worker.transfer.output_files import OutputFile, plan_output
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
@@ -149,27 +149,12 @@ class ExportWriter:
     async def copy_files(
         self, export: Export, state: Transferring, files: Sequence[ManifestObject], callbacks: TransferCallbacks
     ) -> None:
-        """Copies every file that is not in S3 yet from those of another export, whose operation this one shares.
-
-        Args:
-            files: The files of the other export, as its manifest lists them.
-
-        Raises:
-            StepError: As `copy_file` says. All files before that one are saved.
-        """
-        done_bytes = sum(item.source_bytes for item in state.stored)
-        progress = TransferProgress(len(files), len(state.stored), done_bytes)
-        callbacks.on_progress(progress)
-        for first in range(len(state.stored), len(files), COPIES_AT_ONCE):
-            items = files[first : first + COPIES_AT_ONCE]
-            targets = [
-                Target(self._layout.bucket, self._layout.key(export, item.file_name), export.export_id, "")
-                for item in items
-            ]
-            copied = await copy_several(self._engine.store, items, targets)
-            for item in copied:
-                progress.add_small_file(item.source_bytes)
-            await callbacks.on_files_stored(copied)
+        """Copies every file that is not in S3 yet from those of another export. Raises what `copy_all` raises."""
+        targets = [
+            Target(self._layout.bucket, self._layout.key(export, item.file_name), export.export_id, "")
+            for item in files
+        ]
+        await copy_all(self._engine.store, files, targets, state, callbacks)
 
     async def _store_in_order(
         self,

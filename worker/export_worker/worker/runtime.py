@@ -51,6 +51,13 @@ class Archive(Protocol):
         """Archives what is due, unless another worker does."""
 
 
+class Schedules(Protocol):
+    """Fires schedules: `Scheduler`, whose package for cron expressions few workers need."""
+
+    async def run_once(self) -> None:
+        """Fires what is due, and sleeps until something is due again."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSweepers:
     """What a worker with the role `transfer` does in S3 beside its steps.
@@ -71,10 +78,12 @@ class Sweepers:
     Args:
         records: Restores queue entries that were lost, and forgets expired exports.
         in_store: What is done in S3. Empty without the role `transfer`.
+        schedules: Fires the schedules; None without any, and without the role `control`.
     """
 
     records: Sweeper
     in_store: StoreSweepers
+    schedules: Schedules | None = None
 
 
 class Runtime:
@@ -128,7 +137,7 @@ class Runtime:
         _log.info("worker.started", owner=owner, roles=list(roles), connections=sorted(self._config.connections))
         self._health.watch(loops, self._runner.leases, self._runner.gates if "transfer" in roles else None)
         self._runner.gates.watch([loop.wake for loop in loops])
-        self._runner.ended = self._dispatcher.wake
+        self._runner.events = self._dispatcher
         background = [asyncio.create_task(loop) for loop in self._background(roles, stop, burst=burst)]
         claiming = [asyncio.create_task(loop.async_run()) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
@@ -158,6 +167,8 @@ class Runtime:
             loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.in_store.uploads)))
         if self._sweepers.in_store.archive and "transfer" in roles:
             loops.append(_persistent(partial(self._archive, self._sweepers.in_store.archive)))
+        if self._sweepers.schedules is not None:
+            loops.append(_persistent(self._sweepers.schedules.run_once))
         if burst:
             burst_mode = Burst(self._queue, self._dispatcher, self._runner.gates)
             loops.append(_persistent(partial(burst_mode.stop_when_done, stop)))

@@ -106,7 +106,7 @@ _CONNECTION = {"connection": "The name of a connection in the configuration."}
 _EVENT = {"event_id": "The id of the event."}
 _TRIGGER = {"trigger": "The name of a trigger in the configuration."}
 _BULK = {"bulk_id": "The id of the bulk run, as the answer to the order returns it."}
-_BODY_PROBLEMS = (413, 415, 422)
+BODY_PROBLEMS = (413, 415, 422)
 
 ACTS = (
     Act(
@@ -137,7 +137,7 @@ ACTS = (
         description="No export of the connection is submitted during the pause. Polls and transfers continue. A second "
         "call replaces the pause.",
         answers={200: ("The connection is paused.", ConnectionState)},
-        problems=(404, *_BODY_PROBLEMS),
+        problems=(404, *BODY_PROBLEMS),
         order=PauseOrder,
         segments=_CONNECTION,
     ),
@@ -163,7 +163,7 @@ ACTS = (
             200: ("What would happen. It was a dry run.", BulkPreview),
             202: ("The run is accepted. `Location` is its address.", BulkRun),
         },
-        problems=(409, *_BODY_PROBLEMS),
+        problems=(409, *BODY_PROBLEMS),
         order=BulkRequest,
         order_required=True,
     ),
@@ -232,7 +232,7 @@ ACTS = (
         about="Deliver the events that were given up.",
         description="Each is delivered to the sink for which it was given up, with the same id.",
         answers={202: ("Workers deliver the events within seconds.", DeliveringGivenUp)},
-        problems=(404, *_BODY_PROBLEMS),
+        problems=(404, *BODY_PROBLEMS),
         order=DeliverOrder,
         order_required=True,
     ),

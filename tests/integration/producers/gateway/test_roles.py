@@ -137,7 +137,7 @@ async def test_key_of_another_connection_gets_nothing_of_the_others(
         Reach.EVERYTHING: {403},
         Reach.CHECKED: {403} if template == "/v1/exports" and call.action else {200},
     }
-    if template.startswith(("/v1/bulk", "/v1/triggers", "/v1/sinks", "/v1/events/deliver")):
+    if template.startswith(("/v1/bulk", "/v1/triggers", "/v1/sinks", "/v1/events/deliver", "/v1/schedules/")):
         expected[Reach.CHECKED] = {404, 422}
     assert other.status in expected[call.reach], other.body
     own = await answer(gateway, route, "admin-of-gio", "gio")

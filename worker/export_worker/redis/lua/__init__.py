@@ -6,19 +6,23 @@
 from functools import cache
 from importlib.resources import files
 
+_BEFORE: dict[str, tuple[str, ...]] = {"indexes": ("changes",)}
+"""Files that Redis runs before another one, wherever that one is joined."""
+
 
 def claim_script(role: str) -> str:
     """Returns the source of the claim script of one role."""
-    shared = ("sharing",) if role == "control" else ()
+    shared = ("past", "sharing") if role == "control" else ()
     return script("clock", "indexes", *shared, "claim", "breakers", f"claim_{role}")
 
 
 def commit_script() -> str:
     """Returns the source of the script that saves decisions."""
-    return script("indexes", "statistics", "keep", "past", "sharing", "commit")
+    return script("changes", "commit", "indexes", "keep", "commit_next", "statistics", "past", "sharing", "commit_end")
 
 
 @cache
 def script(*names: str) -> str:
     """Returns the source of one script, e.g. `commit`, or of several files that are joined into one script."""
-    return "\n".join((files(__name__) / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+    parts = dict.fromkeys(part for name in names for part in (*_BEFORE.get(name, ()), name))
+    return "\n".join((files(__name__) / f"{name}.lua").read_text(encoding="utf-8") for name in parts)
