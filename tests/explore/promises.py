@@ -248,7 +248,7 @@ def the_last_cancellation_ends_the_operation(export: FinishedExport) -> Broken:
     kills_only = {deviation.what for deviation in world.schedule} <= {"kill", "lose"}
     if not others and kills_only and not was_transferred and named_submits(export.notes) == 0:
         running = [job.operation_id for job in export.jobs if not job.cancelled]
-        if running and not any("may have received" in note for sharer in sharers for note in sharer.notes):
+        if running and not any("may have " in note for sharer in sharers for note in sharer.notes):
             yield f"every export that shares {running} was cancelled, and it continues on the platform"
 
 

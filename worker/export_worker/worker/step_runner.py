@@ -325,7 +325,7 @@ class StepRunner:
     async def _cancel(self, held: HeldStep) -> Decision:
         """Ends the export, and cancels its operation on the platform if the platform supports that."""
         export, claimed = held.claimed.export, held.claimed
-        if export.request.share and isinstance(export.state, Queued | Running):
+        if export.request.share and (isinstance(export.state, Running) or claimed.source):
             if await self.leases.pass_on(held):
                 return endings.after_cancel(export, self._clock.moment())
             if claimed.source:
