@@ -329,7 +329,7 @@ class StepRunner:
             if await self.leases.pass_on(held):
                 return endings.after_cancel(export, self._clock.moment())
             if claimed.source:
-                # Nobody else needs the operation that it was to continue, so this export ends it.
+                # No other export needs the operation that it was to continue, so this export ends it.
                 claimed = replace(claimed, export=(await self._take_over(held)).export)
         on_platform = await self._cancel_on_platform(claimed)
         return endings.after_cancel(held.claimed.export, self._clock.moment(), on_platform=on_platform)
