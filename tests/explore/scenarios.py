@@ -20,12 +20,14 @@ class Scenario:
         renamed: Each job of the platform names its files otherwise.
         quick: The platform has finished each job when it answers the submit, so a worker keeps the export.
         missing_once: The first file of each job is missing when it is opened for the first time.
+        fails_at_poll: From which poll on the first job of each export failed, or 0; workers submit once more.
         down_s: The platform refuses every call in the first seconds.
         poison: Every worker dies when it makes this call.
         deadline_s: The deadline of the exports; None for the default of a day.
         fail_over: When Redis forgets its last writes.
         share: The exports share one operation.
         cancels: How many exports are cancelled, the first ones.
+        scheduled: The workers have a schedule, which is due once, 21 s after the start. It requests the only export.
     """
 
     name: str
@@ -37,12 +39,14 @@ class Scenario:
     renamed: bool = False
     quick: bool = False
     missing_once: bool = False
+    fails_at_poll: int = 0
     down_s: float = 0.0
     poison: str = ""
     deadline_s: int | None = None
     fail_over: When | None = None
     share: bool = False
     cancels: int = 1
+    scheduled: bool = False
 
     def files_of_job(self, number: int) -> dict[str, int]:
         """Returns the names and lengths of the files of the nth job of an export."""
@@ -75,6 +79,9 @@ SCENARIOS = {
             "cancel-retry", files=TWO_PARTS, canceller="after a fault", retrier="at the end", retry_from="transfer"
         ),
         Scenario("missing", files=TWO_PARTS, missing_once=True),
+        Scenario("error", fails_at_poll=2),
+        Scenario("error-cancel", fails_at_poll=2, canceller="after a fault"),
+        Scenario("error-after-missing", files=TWO_PARTS, fails_at_poll=3, missing_once=True, renamed=True),
         Scenario("outage", exports=2, down_s=5.0),
         Scenario("quick", quick=True),
         Scenario("quick-two", quick=True, exports=2),
@@ -91,5 +98,7 @@ SCENARIOS = {
         Scenario("share-missing", exports=2, share=True, missing_once=True),
         Scenario("share-retry", exports=2, share=True, retrier="at the end"),
         Scenario("share-fail-over", exports=2, share=True, fail_over="never"),
+        Scenario("scheduled", exports=0, scheduled=True),
+        Scenario("scheduled-fail-over", exports=0, scheduled=True, fail_over="never"),
     )
 }

@@ -24,6 +24,7 @@ from explore.workers import MemorySink, Surroundings, Worker
 from export_producers.client import ExportQueue
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
+from export_worker.contract.schedule import ScheduleDefinition, export_id_of
 from export_worker.errors import InvalidRequestError, ServiceUnreachableError
 from export_worker.redis.scripts import encode_arguments
 from export_worker.s3.client import S3Client
@@ -42,6 +43,16 @@ SETTLE_S = 2.5
 RESTART_S = 1.0
 """Until another worker starts in place of one that has died or stopped."""
 START_AT = datetime(2026, 1, 5, tzinfo=UTC)
+SCHEDULE = "nightly"
+SALT = "salt"
+SCHEDULED = ScheduleDefinition(
+    cron="17 0 * * *",
+    jitter_s=2,
+    timezone="UTC",
+    request={"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag1"}},
+)
+"""A schedule that is due 21 s after the start of a run, when all workers have announced it, and not again."""
+SCHEDULED_AT = START_AT + timedelta(minutes=17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class World:
         self.s3 = MemoryS3()
         self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
         self.platform = ScriptedPlatform(
-            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick
+            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick, scenario.fails_at_poll
         )
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
@@ -97,6 +108,9 @@ class World:
         loop, redis = self.scheduler.loop, self._services.redis
         self._services.executor.loop = loop
         redis.flushdb()
+        if self.scenario.scheduled:
+            redis.hset(self.keys.schedule(SCHEDULE), "salt", SALT)
+            self.export_ids.append(export_id_of(SALT, SCHEDULE, SCHEDULED_AT))
         random.seed(0)
         run = Run(self.scheduler, self.s3, self._services.scripts, self.chronicle.note_script)
         asyncio.set_event_loop(loop)
@@ -161,6 +175,7 @@ class World:
             services.executor,
             self.sinks,
             self.now,
+            {SCHEDULE: SCHEDULED} if self.scenario.scheduled else {},
         )
         self._workers[process] = Worker(name, surroundings)
         self._start(process, self._workers[process].run)
@@ -233,7 +248,7 @@ class World:
 
     def _all_ended(self) -> bool:
         """Whether every export has ended, and every event is delivered."""
-        if self._producing:
+        if self._producing or not all(map(self.record, self.export_ids)):
             return False
         redis, keys = self._services.redis, self.keys
         pipe = redis.pipeline(transaction=False)
@@ -244,6 +259,10 @@ class World:
         answers = pipe.execute()
         records, outboxes = answers[: -len(self.sinks)], answers[-len(self.sinks) :]
         return not any(outboxes) and all((phase or b"").decode() in ENDED and not retry for phase, retry in records)
+
+    def fired(self) -> int:
+        """Returns how many times of the schedule have enqueued an export."""
+        return int(self._services.redis.hget(self.keys.schedule(SCHEDULE), "fired") or 0)
 
     def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""

@@ -19,6 +19,7 @@ from export_producers.console.pages import (
     failures,
     keys,
     overview,
+    schedules,
     triggers,
     workers,
 )
@@ -48,6 +49,7 @@ ROUTES = [
     *failures.ROUTES,
     *events.ROUTES,
     *triggers.ROUTES,
+    *schedules.ROUTES,
     *connections.ROUTES,
     *workers.ROUTES,
     *activity.ROUTES,

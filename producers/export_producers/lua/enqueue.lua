@@ -7,6 +7,7 @@
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
 --   connection, platform, kind, requested_by
+--   priority             of the request: high or low (missing: normal)
 --   metadata             name -> value (missing: none)
 --   fingerprint          of the request; compared when the idempotency key or the message is known already
 --   published_ms         when the broker stored the message (missing: unknown)
@@ -82,6 +83,9 @@ end
 if args.share and redis.call('ZCARD', args.prefix .. 'sharers:' .. args.share) < sharers_max then
   redis.call('HSET', export, 'share', args.share)
   join_sharing(args.prefix, args.export_id, args.share, args.now_ms)
+end
+if args.priority then
+  redis.call('HSET', export, 'priority', args.priority)
 end
 if args.trace then
   redis.call('HSET', export, 'trace', args.trace)

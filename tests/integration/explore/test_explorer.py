@@ -22,6 +22,10 @@ SMALL_WALKS = (
     Walk(SCENARIOS["share"], ("kill",), ("s3", "commit")),
     Walk(SCENARIOS["share-cancel"], ("canceller",), ("platform", "commit")),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
+    Walk(SCENARIOS["scheduled"], ("kill", "lose"), ("fire",)),
+    Walk(SCENARIOS["scheduled-fail-over"], ("fail-over",), ("redis commit",)),
+    Walk(SCENARIOS["error"], ("kill",), ("commit",)),
+    Walk(SCENARIOS["error-after-missing"], depth=0),
 )
 
 

@@ -37,6 +37,7 @@ PREFIXES = (
     "kind.",
     "level.",
     "nav.",
+    "schedule_state.",
     "overview.failing_",
     "phase.",
     "program.",

@@ -54,6 +54,16 @@ def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
     return metadata
 
 
+Priority = Literal["high", "normal", "low"]
+"""The classes in which exports wait."""
+NORMAL: Priority = "normal"
+"""The class of a request that names none."""
+
+
+def _is_normal(priority: object) -> bool:
+    return priority == NORMAL
+
+
 TagType = Literal["text", "number", "time", "list"]
 """ThinkingData: the type of a tag's values."""
 
@@ -310,6 +320,12 @@ class ExportRequest(Model):
     share: Annotated[bool, Field(exclude_if=not_)] = False
     """Whether open exports with this field, and with the same connection, export and output, use one operation of the
     platform. Each has an id, an event and files of its own. Default: false."""
+
+    # Added later, so it is left out of the JSON unless it is set: see `Output`.
+    priority: Annotated[Priority, Field(exclude_if=_is_normal)] = NORMAL
+    """Whether the export waits before or after others of its connection: `high`, `normal` or `low`.
+
+    Exports of the same priority wait in turns of those who request them. Default: `normal`."""
 
     @model_validator(mode="after")
     def _parquet_of_csv(self) -> Self:

@@ -86,7 +86,7 @@ class TransferStep:
             # After a restart: the export must not seem complete while its files change.
             await writer.remove_success(export)
         if state.copy_of is None:
-            await writer.store_files(export, state, callbacks, connection.bandwidth)
+            await writer.store_files(export, state, callbacks, connection.bandwidth, connection.columns)
         else:
             await writer.copy_files(export, state, await self._shared_files(state.copy_of), callbacks)
         held.check()
