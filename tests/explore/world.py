@@ -292,7 +292,7 @@ class World:
         redis, keys, wanted = self._services.redis, self.keys, export_id.encode()
         rows = [keys.open, *(keys.queue(role) for role in ROLES), *(keys.aside(role) for role in ROLES)]
         rows += [keys.slots("gio"), keys.parked("gio"), keys.waiting("gio"), *map(keys.outbox, self.sinks)]
-        shared = [name.decode() for name in redis.keys(f"{keys.prefix}shar*")]
+        shared = [name.decode() for kind in ("sharing", "sharers") for name in redis.keys(f"{keys.prefix}{kind}:*")]
         rows += [name for name in shared if name.startswith(keys.sharers(""))]
         found = {row for row in rows if any(wanted in member for member in redis.zrange(row, 0, -1))}
         return found | {name for name in shared if redis.type(name) == b"hash"}
