@@ -110,6 +110,7 @@ class Offer:
             "metadata": request.metadata or None,
             # The script compares fingerprints only for an idempotency key or a message.
             "fingerprint": request.fingerprint() if request.idempotency_key or self.message else None,
+            "share": request.sharing_digest(),
             "is_owned": True if self.request.idempotency_key and self.owner else None,
             "message_ttl_ms": MESSAGE_TTL_MS,
             "published_ms": None if self.message is None else self.message.published_ms,

@@ -46,6 +46,7 @@ SOURCES = {
             (name, script("indexes", name))
             for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")
         ),
+        ("pass_on", script("indexes", "past", "sharing", "pass_on")),
         ("take_deliveries", script("past", "take_deliveries")),
         *(
             (name, script(name))

@@ -1,5 +1,5 @@
--- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` of the
--- worker is loaded before this file.
+-- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` and
+-- `sharing.lua` of the worker are loaded before this file.
 --
 -- KEYS: export, open, queue, connections, identity (dedupe of an idempotency key, or message; only with one of them),
 --       dedupe that version 0.1 gave the message (only with one)
@@ -13,6 +13,7 @@
 --   published_ms         when the broker stored the message (missing: unknown)
 --   is_owned             true if the identity is an idempotency key of a caller with a name (missing: it is not)
 --   message_ttl_ms       how long the identity of a message or of such a caller is kept while its export is open
+--   share                what open exports have in common if they share one operation (missing: it shares none)
 --   trace                the trace context (JSON text; missing: none)
 --   job_id
 -- Answer: JSON object {verdict, export_id, phase, platform}
@@ -78,6 +79,10 @@ redis.call('HSET', export, 'request', args.request, 'status', args.status, 'conn
 if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
+end
+if args.share and redis.call('ZCARD', args.prefix .. 'sharers:' .. args.share) < sharers_max then
+  redis.call('HSET', export, 'share', args.share)
+  join_sharing(args.prefix, args.export_id, args.share, args.now_ms)
 end
 if args.priority then
   redis.call('HSET', export, 'priority', args.priority)
