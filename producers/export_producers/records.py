@@ -40,6 +40,21 @@ Start = Literal["submit", "poll", "transfer"]
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPlace:
+    """The place of a request in a batch.
+
+    Args:
+        key: The key of the batch in Redis.
+        seed: The text that all ids of its exports are made of.
+        position: From 0.
+    """
+
+    key: str
+    seed: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """One request that is about to be enqueued.
 
@@ -47,6 +62,7 @@ class Offer:
         message: The message that requests the export. Without effect if the request has an idempotency key.
         owner: Whose idempotency key the request has; None for the keys that callers without a name share.
         requested_by: Who requests the export.
+        place: Of a request in a batch, which has no idempotency key.
     """
 
     request: ExportRequest
@@ -56,6 +72,7 @@ class Offer:
     message: MessageIdentity | None = None
     owner: str | None = None
     requested_by: str = LIBRARY
+    place: BatchPlace | None = None
 
     def check_sinks(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
         """Returns this offer, or an error if its request names a sink that is not among `sinks`.
@@ -114,7 +131,12 @@ class Offer:
             "job_id": keys.job_id(export_id, 0),
             "payload": job_payload(export_id, 0, now_ms),
             "payload_ttl_ms": JOB_TTL_MS,
+            **self._place(),
         }
+
+    def _place(self) -> dict[str, object]:
+        place = self.place
+        return {} if place is None else {"batch": place.key, "seed": place.seed, "position": place.position}
 
 
 @dataclass(frozen=True, slots=True)

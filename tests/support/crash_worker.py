@@ -44,11 +44,20 @@ SOURCES = {
             for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")
         ),
         ("take_deliveries", script("past", "take_deliveries")),
-        *((name, script(name)) for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep")),
+        *(
+            (name, script(name))
+            for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_batch", "announce_batch")
+        ),
     )
 }
 
-DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_ms", "forget": "until_ms"}
+DUE_FIELD = {
+    "claim": "now_ms",
+    "take_deliveries": "now_ms",
+    "sweep": "overdue_ms",
+    "forget": "until_ms",
+    "take_batch": "now_ms",
+}
 """Scripts that write only if their first key has members with a score up to this field of their argument."""
 IDLE = {"migrate_indexes", "audit_tally", "read_ended"}
 """Write only after an update from a version with other indexes, or after a loss of counters, or never."""

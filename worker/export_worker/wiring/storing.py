@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from export_worker.wiring.archive import build_archiver
 from export_worker.wiring.base import WorkerBase
+from export_worker.wiring.batches import build_batch_finisher
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
 from export_worker.worker.leases import Leases
 from export_worker.worker.runtime import StoreSweepers
@@ -25,5 +26,6 @@ async def open_storing(base: WorkerBase, leases: Leases, stack: AsyncExitStack) 
     sweepers = StoreSweepers(
         build_upload_sweeper(config, base.redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
         build_archiver(base, storage),
+        build_batch_finisher(base, storage),
     )
     return TransferStep(leases, storage.writer, base.clock, instrument, storage.gates, redactor=redactor), sweepers

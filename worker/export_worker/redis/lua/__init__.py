@@ -14,7 +14,7 @@ def claim_script(role: str) -> str:
 
 def commit_script() -> str:
     """Returns the source of the script that saves decisions."""
-    return script("indexes", "statistics", "keep", "past", "commit")
+    return script("indexes", "statistics", "keep", "past", "batches", "commit")
 
 
 @cache

@@ -8,8 +8,8 @@
 --   version              of the record when the step was claimed (string)
 --   export_id, prefix, now_ms, retention_ms
 --   phase, going_ms, connection, kind
---   error                the code of a failed export (missing: it has not failed). indexes.lua and statistics.lua are
---                        loaded before this file
+--   error                the code of a failed export (missing: it has not failed). indexes.lua, statistics.lua and
+--                        batches.lua are loaded before this file
 --   note, timeline_max   an entry of the timeline (JSON text; missing: none), and how many entries are kept
 --   role, job_id         of this step
 --   call                 up: a call of the step's kind (submit, poll, transfer) was answered; failed: it was not, or with
@@ -253,6 +253,7 @@ local function end_export()
   }, ARGV[2], args.retention_ms)
   -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
   redis.call('PEXPIRE', identity or dedupe, args.retention_ms)
+  leave_batch(args.prefix, identity, number, args.phase, args.now_ms)
 end
 
 if args.mode ~= 'end' then
