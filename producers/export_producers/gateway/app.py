@@ -15,6 +15,7 @@ from export_producers.gateway.context import CONTEXT, GatewayContext, json_respo
 from export_producers.gateway.documents.schemas import Health, Root
 from export_producers.gateway.handlers import (
     activity,
+    batches,
     bulk,
     change_stream,
     connections,
@@ -56,6 +57,7 @@ ROUTES = [
     *change_stream.ROUTES,
     *connections.ROUTES,
     *bulk.ROUTES,
+    *batches.ROUTES,
     *events.ROUTES,
     *dead_letters.ROUTES,
     *activity.ROUTES,

@@ -13,7 +13,13 @@ from export_worker.contract.phase import Phase
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Count, ErrorReport, StoredObject
 from export_worker.contract.wording import Pattern
-from export_worker.errors import ErrorCode, ExportWorkerError, FieldProblem, InvalidRequestError
+from export_worker.errors import (
+    ExportNotFoundError,
+    ExportWorkerError,
+    FieldProblem,
+    IdempotencyConflictError,
+    InvalidRequestError,
+)
 
 BATCH_MAX = 10_000
 """Requests of one batch. Each needs some 2 KB in Redis while it waits."""
@@ -47,23 +53,25 @@ BatchName = Annotated[
 _NAME: TypeAdapter[str] = TypeAdapter(BatchName)
 
 
-class BatchConflictError(ExportWorkerError):
+class BatchConflictError(IdempotencyConflictError):
     """The name of a batch is that of other requests, or the batch can accept no further ones."""
 
-    code = ErrorCode.IDEMPOTENCY_CONFLICT
-
     def __init__(self, batch: str, reason: str) -> None:
-        super().__init__(f"batch: {batch} {reason}")
+        ExportWorkerError.__init__(self, f"batch: {batch} {reason}")
         self.batch = batch
+        self.reason = reason
+
+    @property
+    def problems(self) -> tuple[FieldProblem, ...]:
+        """The problem of the name."""
+        return (FieldProblem("batch", self.reason),)
 
 
-class BatchNotFoundError(ExportWorkerError):
+class BatchNotFoundError(ExportNotFoundError):
     """There is no batch with this name, or its retention has passed."""
 
-    code = ErrorCode.NOT_FOUND
-
     def __init__(self, batch: str) -> None:
-        super().__init__(f"no batch {batch}: the name is wrong, or its retention has passed")
+        ExportWorkerError.__init__(self, f"no batch {batch}: the name is wrong, or its retention has passed")
         self.batch = batch
 
 
@@ -170,13 +178,19 @@ class BatchManifest(_Report):
     """The bytes of all objects."""
 
 
+BatchRequests = Annotated[list[ExportRequest], Field(min_length=1, max_length=BATCH_MAX)]
+"""The requests of a batch."""
+
+
 class BatchOrder(Model):
     """A batch, as a caller of the HTTP API enqueues it."""
+
+    model_config = ConfigDict(defer_build=True)
 
     batch: BatchName
     """The name of the batch: 1 to 100 letters, digits, `_`, `-` and `.`. The same name with the same requests is the
     same batch; with other requests it is refused."""
-    requests: Annotated[list[ExportRequest], Field(min_length=1, max_length=BATCH_MAX)]
+    requests: BatchRequests
     """The requests, 1 to 10,000. None of them has an idempotency key: the name of the batch is one for all."""
 
 

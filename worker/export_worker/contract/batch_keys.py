@@ -9,6 +9,8 @@ EXPORT_ID_DIGITS = 32
 """The hexadecimal digits of the id of an export."""
 BATCH_PREFIX = "batch:"
 """The beginning of the key of a batch, behind the namespace."""
+BATCH_EVENT = "batch-"
+"""The beginning of the ids of events of batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +57,9 @@ def export_id_in_batch(seed: str, position: int) -> str:
 
 def batch_event_id(seed: str, generation: int) -> str:
     """Returns the id of the event of one end of a batch."""
-    return f"batch-{seed}.{generation}"
+    return f"{BATCH_EVENT}{seed}.{generation}"
+
+
+def is_batch_event(event_id: str) -> bool:
+    """Returns whether an id is of an event of a batch. No export has such an id."""
+    return event_id.startswith(BATCH_EVENT)
