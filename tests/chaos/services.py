@@ -51,7 +51,7 @@ class Redis:
 
     async def start(self) -> None:
         command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
-        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+        command += ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"]
         self.process = await self.stack.enter_async_context(child(command, name="redis", directory=self.directory))
         await wait_until_ready(self.process, self.port, name="redis", directory=self.directory)
 

@@ -31,7 +31,7 @@ REQUEST = json.dumps(
 
 def server(port: int, directory: Path, *options: str, binary: str | None = None) -> list[str]:
     command = [binary or redis_binary(), "--port", str(port), "--dir", str(directory)]
-    return [*command, "--appendonly", "yes", "--save", "", *options]
+    return [*command, "--appendonly", "yes", "--appendfsync", "always", "--save", "", *options]
 
 
 async def test_worker_refuses_a_redis_that_may_evict_records(site: Site, tmp_path: Path) -> None:

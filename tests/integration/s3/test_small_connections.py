@@ -29,11 +29,26 @@ def reader() -> AnswerReader:
     return AnswerReader(has_body=True, success_max_bytes=1000, error_max_bytes=1000)
 
 
-async def connected(store: SmallStore, executor: ThreadPoolExecutor, tls: ssl.SSLContext | None = None) -> Connection:
+def server_of(store: SmallStore, *, is_tls: bool = False) -> Server:
     parts = urlsplit(store.url)
-    server = Server(str(parts.hostname), parts.port or 0, parts.netloc, is_tls=tls is not None)
-    pool = ConnectionPool(1, LIMITS, lambda: tls or ssl.create_default_context())
-    return await pool.take(server, executor)
+    return Server(str(parts.hostname), parts.port or 0, parts.netloc, is_tls=is_tls)
+
+
+def pool_of(tls: ssl.SSLContext | None = None) -> ConnectionPool:
+    return ConnectionPool(1, LIMITS, lambda: tls or ssl.create_default_context())
+
+
+async def connected(store: SmallStore, executor: ThreadPoolExecutor, tls: ssl.SSLContext | None = None) -> Connection:
+    return await pool_of(tls).take(server_of(store, is_tls=tls is not None), executor)
+
+
+async def test_connection_that_is_given_back_after_the_pool_was_closed_is_closed(executor: ThreadPoolExecutor) -> None:
+    async with small_store() as store:
+        pool = pool_of()
+        connection = await pool.take(server_of(store), executor)
+        pool.close()
+        pool.give_back(connection)
+        assert not connection.is_usable()
 
 
 @pytest.mark.parametrize("is_tls", [False, True])

@@ -203,7 +203,11 @@ async def test_defect_in_one_step_ends_no_other_step(queue_site: QueueSite) -> N
 
 
 class OwnRedis:
-    """A Redis server of one test, with an append-only file."""
+    """A Redis server of one test, with an append-only file.
+
+    It has written a change before it answers. With `everysec`, it may answer before that when the disk is slow, and a
+    kill loses the change.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -214,7 +218,7 @@ class OwnRedis:
     def start(self) -> None:
         """Starts the server and waits until it has read its file."""
         command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._directory)]
-        command += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+        command += ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline_s = time.monotonic() + 20
         while True:

@@ -242,17 +242,22 @@ class ConnectionPool:
 
     def give_back(self, connection: Connection) -> None:
         """Keeps a connection for later requests if it is idle, or closes it."""
-        spare = self._spare[connection.server]
-        if connection.is_idle and len(spare) < self._spare_max:
-            spare.append(connection)
-        else:
+        if not connection.is_idle:
             connection.close()
+            return
+        spare = self._spare[connection.server]
+        spare.append(connection)
+        if len(spare) > self._spare_max:  # examined after `append`: another thread may have closed the pool meanwhile
+            with suppress(IndexError):
+                spare.pop().close()
 
     def close(self) -> None:
-        """Closes the connections that are not used."""
-        for spare in self._spare.values():
-            while spare:
-                spare.pop().close()
+        """Closes the connections that are not used. Each of the others is closed when it is given back."""
+        self._spare_max = 0
+        for spare in tuple(self._spare.values()):
+            with suppress(IndexError):  # another thread may take the last one
+                while True:
+                    spare.pop().close()
 
     def _open(self, server: Server) -> Connection:
         opened = socket.create_connection((server.host, server.port), self.timeouts.connect_s)

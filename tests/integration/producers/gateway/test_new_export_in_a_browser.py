@@ -47,8 +47,9 @@ def find(driver: Chrome, field: str) -> None:
     press(driver, f"find:{field.replace('-', '.')}")
 
 
-def focused(driver: Chrome) -> str:
-    return str(driver.switch_to.active_element.get_attribute("id"))
+def until_focused(driver: Chrome, element_id: str) -> None:
+    """Waits until an element has the focus, also on a page that is loaded meanwhile."""
+    waiting(driver).until(lambda page: page.switch_to.active_element.get_attribute("id") == element_id)
 
 
 async def test_person_requests_an_export_with_a_form(console: GatewaySite, driver: Chrome, pictures: Path) -> None:
@@ -64,7 +65,7 @@ async def test_person_requests_an_export_with_a_form(console: GatewaySite, drive
         enter(driver, "export-project_id", "WlGk4Daj")
         enter(driver, "deadline_s", "soon", Keys.ENTER)
         shown(driver, "#problems", "deadline_s")
-        assert focused(driver) == "problems"
+        until_focused(driver, "problems")
         browser.picture(driver, pictures, "new-problems")
         driver.find_element(By.CSS_SELECTOR, "#problems a[href='#field-deadline_s']").click()
         assert driver.find_element(By.ID, "field-deadline_s").get_attribute("value") == "soon"
@@ -73,11 +74,11 @@ async def test_person_requests_an_export_with_a_form(console: GatewaySite, drive
         click(driver, "#field-export-segment_id ~ details summary")
         driver.find_element(By.ID, "find-field-export-segment_id").send_keys("高价值", Keys.ENTER)
         click(driver, ".options button")
-        assert focused(driver) == "field-export-segment_id"
+        until_focused(driver, "field-export-segment_id")
         assert driver.find_element(By.ID, "field-export-segment_id").get_attribute("value") == "KzpNmzQk"
         press(driver, "check")
         shown(driver, "#checked", "The request is valid.")
-        assert focused(driver) == "checked"
+        until_focused(driver, "checked")
         browser.picture(driver, pictures, "new-checked")
         button = driver.find_element(By.CSS_SELECTOR, "form.new button[value=submit]")
         ActionChains(driver).double_click(button).perform()
