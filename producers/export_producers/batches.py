@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from pydantic_core import to_json
 
 from export_producers.enqueuing import with_checked_sinks
 from export_producers.lua import script
+from export_producers.readable import UnreadableRecordError
 from export_producers.records import BatchPlace, Offer, wrong_connection
 from export_producers.requesters import LIBRARY, shown_requester
 from export_producers.statuses import read_statuses
@@ -179,11 +181,18 @@ class Batches:
 
     async def _stored(self, name: str) -> StoredBatch:
         async with self._storage.calls() as redis:
-            values = await redis.hmget(self._keys.batch(checked_batch_name(name)), *BATCH_FIELDS)
-        found = StoredBatch.read(values)
+            values = await redis.hmget(self._key(name), *BATCH_FIELDS)
+        found = _readable(name, values)
         if found is None:
             raise BatchNotFoundError(name)
         return found
+
+    def _key(self, name: str) -> str:
+        """Returns the key of a batch. A text that is no name of a batch is that of none."""
+        try:
+            return self._keys.batch(checked_batch_name(name))
+        except InvalidRequestError:
+            raise BatchNotFoundError(name) from None
 
     async def newest(self) -> list[Batch]:
         """Returns the newest batches, at most `LISTED_MAX`, the newest first. Needs two round trips."""
@@ -195,12 +204,16 @@ class Batches:
             for name in names:
                 pipe.hmget(self._keys.batch(name), list(BATCH_FIELDS))
             answers = await pipe.execute()
-        found = [(name, StoredBatch.read(values)) for name, values in zip(names, answers, strict=True)]
-        expired = [name for name, batch in found if batch is None]
+        expired = [name for name, values in zip(names, answers, strict=True) if not any(values)]
         if expired:
             async with self._storage.calls() as redis:
                 await redis.zrem(self._keys.all, *expired)
-        return [batch.document(name) for name, batch in found if batch is not None]
+        found: list[Batch] = []
+        for name, values in zip(names, answers, strict=True):
+            with suppress(UnreadableRecordError):  # one damaged batch must not hide all others
+                batch = _readable(name, values)
+                found += [] if batch is None else [batch.document(name)]
+        return found
 
     async def exports(self, name: str, first: int = 0, limit: int = 50) -> list[Status | None]:
         """Returns the statuses of exports of a batch from a position on; None for one whose record has expired.
@@ -221,10 +234,10 @@ class Batches:
             BatchNotFoundError: There is no such batch.
         """
         keys, storage = self._storage.keys, self._storage
-        now_ms = epoch_ms(await storage.now())
-        arguments = {"name": checked_batch_name(name), "prefix": keys.prefix, "now_ms": now_ms}
+        key, now_ms = self._key(name), epoch_ms(await storage.now())
+        arguments = {"name": name, "prefix": keys.prefix, "now_ms": now_ms}
         async with storage.calls():
-            answer = await self._stop.word([self._keys.batch(name)], arguments)
+            answer = await self._stop.word([key], arguments)
         if answer == "not_found":
             raise BatchNotFoundError(name)
         ids = _ids(await self._stored(name)) if answer == "stopped" else []
@@ -289,6 +302,18 @@ def raise_problems(errors: Mapping[int, InvalidRequestError]) -> None:
     ]
     if problems:
         raise InvalidRequestError(problems[:PROBLEMS_MAX])
+
+
+def _readable(name: str, values: Sequence[bytes | None]) -> StoredBatch | None:
+    """Returns a batch from the values of `BATCH_FIELDS`; None if it does not exist.
+
+    Raises:
+        UnreadableRecordError: It is damaged, or another version has written it.
+    """
+    try:
+        return StoredBatch.read(values)
+    except ValueError:
+        raise UnreadableRecordError(f"batch {name}") from None
 
 
 def _ids(batch: StoredBatch) -> list[str]:

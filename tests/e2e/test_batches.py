@@ -10,8 +10,10 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.batch import BatchEvent, BatchManifest
 from export_worker.contract.batch_keys import BatchKeys
+from export_worker.simulator.world import World
 from support import s3_server
 from support.crashes import TIMEOUT_S, crashing_worker, killed_at
+from support.deployment import blocks
 from support.redis_site import REFUSED, open_site, request_of
 from support.worker_site import CommandResult, Site, worker
 
@@ -65,6 +67,16 @@ async def test_batch_is_enqueued_followed_and_cancelled_on_the_command_line(site
     assert json.loads(waited.stdout)["cancelled"] == 2
     listed = json.loads((await run("batch", "list", "--json")).stdout)
     assert [each["batch"] for each in listed] == ["night-3", "night-1"]
+
+
+async def test_example_of_the_producers_page_exports_a_night(site: Site, world: World) -> None:
+    names: dict[str, Any] = {}
+    exec(compile("\n".join(blocks("producers/README.md", "python")), "producers/README.md", "exec"), names)
+    async with worker(site), site.queue() as queue:
+        batch = await names["export_night"](queue, ["tag_payment_times", "tag_last_city"], "night-2026-11-22")
+    assert (batch.state, batch.accepted, batch.open) == ("completed", 2, 0)
+    assert batch.manifest.startswith(f"s3://{site.bucket}/_batches/{site.namespace}/night-2026-11-22-")
+    assert len(world.jobs) == 2
 
 
 async def test_batch_has_one_event_and_one_manifest_after_a_worker_was_killed(

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.phase import Phase
+from export_worker.contract.redis_keys import NO_END_MS
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Count, ErrorReport, StoredObject
 from export_worker.contract.wording import Pattern
@@ -223,6 +224,13 @@ class StoredBatch(_Report):
         fields = {name: value.decode() for name, value in found if value is not None}
         return cls.model_validate(fields) if "seed" in fields else None
 
+    @field_validator("created_ms", "ended_ms")
+    @classmethod
+    def _real_time(cls, at_ms: int | None) -> int | None:
+        if at_ms is not None and not 0 <= at_ms <= NO_END_MS:
+            raise ValueError("must be a time in milliseconds")
+        return at_ms
+
     @property
     def state(self) -> Literal["accepting", "running", "cancelling", "completed"]:
         """See `Batch.state`."""
@@ -273,6 +281,15 @@ def _moment(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
+def json_of(text: str) -> object:
+    """Returns what a JSON text has; None if it is none."""
+    try:
+        found: object = json.loads(text)
+    except ValueError:
+        return None
+    return found
+
+
 def _names(text: str) -> list[str]:
-    found = json.loads(text)
+    found = json_of(text)
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
+import structlog
 from arq.connections import ArqRedis
 
-from export_worker.contract.batch import BATCH_FIELDS, Batch, BatchEvent, BatchExport, StoredBatch
+from export_worker.contract.batch import Batch, BatchEvent, BatchExport, StoredBatch
 from export_worker.contract.batch_keys import BatchKeys, batch_event_id, export_id_in_batch
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.past import is_packed, unpack
@@ -19,6 +20,8 @@ from export_worker.redis.scripts import Script
 
 TURN_S = 120.0
 """How long a worker has a batch. If it dies, another one continues after this time: a manifest takes seconds."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,13 @@ class EndedBatches:
             "until_ms": epoch_ms(now + timedelta(seconds=TURN_S)),
         }
         head, values = await self._take.with_documents([self._batch_keys.ended], arguments)
-        stored = StoredBatch.read(values) if len(values) == len(BATCH_FIELDS) else None
+        if "name" not in head:
+            return None
+        try:
+            stored = StoredBatch.read(values)
+        except ValueError as error:
+            _log.warning("batch.unreadable", batch=head["name"], error=type(error).__name__)
+            return None
         return None if stored is None else EndedBatch(head["name"], stored)
 
     async def release(self, batch: EndedBatch, due: datetime) -> None:

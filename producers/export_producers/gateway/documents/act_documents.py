@@ -229,7 +229,7 @@ ACTS = (
         about="Get the state of a batch.",
         description="A batch whose state stays `accepting` lacks requests, because its caller has failed.",
         answers={200: ("The batch.", Batch)},
-        problems=(404, 422),
+        problems=(404,),
         segments=_BATCH,
     ),
     Act(
@@ -240,7 +240,7 @@ ACTS = (
         about="List the exports of a batch.",
         description="They are in the order of the requests.",
         answers={200: ("The exports.", BatchExports)},
-        problems=(404, 422),
+        problems=(404,),
         segments=_BATCH,
         parameters=(
             query_parameter(
@@ -259,7 +259,7 @@ ACTS = (
             202: ("Workers cancel the exports within seconds.", Batch),
             200: ("The batch had already ended.", Batch),
         },
-        problems=(404, 422),
+        problems=(404,),
         segments=_BATCH,
     ),
     Act(
