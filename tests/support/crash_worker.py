@@ -44,6 +44,7 @@ SOURCES = {
             for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")
         ),
         ("take_deliveries", script("past", "take_deliveries")),
+        ("audit_batches", script("indexes", "past", "batches", "audit_batches")),
         *(
             (name, script(name))
             for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_batch", "announce_batch")
@@ -59,7 +60,7 @@ DUE_FIELD = {
     "take_batch": "now_ms",
 }
 """Scripts that write only if their first key has members with a score up to this field of their argument."""
-IDLE = {"migrate_indexes", "audit_tally", "read_ended"}
+IDLE = {"migrate_indexes", "audit_tally", "audit_batches", "read_ended"}
 """Write only after an update from a version with other indexes, or after a loss of counters, or never."""
 
 

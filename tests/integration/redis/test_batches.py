@@ -12,6 +12,7 @@ from export_producers.batches import PIECE, Batches
 from export_worker.batches.finisher import BatchFinisher
 from export_worker.batches.manifest import BatchFolder
 from export_worker.contract.batch import BATCH_MAX, BatchConflictError, BatchEvent, BatchManifest, BatchNotFoundError
+from export_worker.contract.batch_keys import BatchKeys
 from export_worker.contract.status import Accepted, Phase
 from export_worker.credentials import Redactor
 from export_worker.errors import InvalidRequestError
@@ -277,6 +278,25 @@ async def test_keys_of_a_batch_expire_after_its_retention(queue_site: QueueSite,
     await site.redis.delete(key)
     assert await site.queue.batches.newest() == []
     assert await site.redis.zcard(f"{site.keys.prefix}batches") == 0
+
+
+async def test_end_that_a_worker_of_an_earlier_version_has_not_counted_is_counted_by_the_sweep(
+    queue_site: QueueSite, finisher: BatchFinisher
+) -> None:
+    site = queue_site
+    await enqueue(site, 2)
+    batch, counted = BatchKeys(site.keys).batch(NIGHT), (await site.redis.hgetall(BatchKeys(site.keys).batch(NIGHT)))
+    await end_all(site)
+    # As if the commits of both ends had not known the batch.
+    await site.redis.delete(batch)
+    await site.redis.hset(batch, mapping=counted)
+    await site.redis.delete(BatchKeys(site.keys).ended)
+    await site.redis.zadd(BatchKeys(site.keys).open, {NIGHT: 1})
+    assert (await site.queue.batches.status(NIGHT)).open == 2
+    await site.sweep()
+    found = await site.queue.batches.status(NIGHT)
+    assert (found.state, found.open, found.failed) == ("completed", 0, 2)
+    assert await finisher.run(site.now)
 
 
 async def test_batch_of_many_pieces_has_one_manifest_in_the_order_of_its_requests(
