@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 4
+JOBS ?= 6
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-memory bench-archive bench-puts bench-export bench-indexes format clean scale-model

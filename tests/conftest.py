@@ -25,6 +25,7 @@ from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.s3.client import S3Client
 from support import command_forks, golden_files, redis_choice, s3_server, secret_canaries
+from support.paths import TESTS
 from support.rclone_server import rclone_server
 from support.redis_clock import MovableRedis, run_movable_redis
 from support.seaweed_server import seaweed_server
@@ -64,9 +65,29 @@ def pytest_unconfigure() -> None:
     redis_choice.undo()
 
 
+WAITING = ("e2e", "integration")
+"""The folders whose tests start workers and servers, and wait for them. All other tests compute."""
+LONGEST = (
+    "e2e/test_crash_points.py",
+    "integration/transfer/test_swift.py",
+    "e2e/test_growingio_rest.py",
+    "e2e/test_sensorsdata.py",
+    "e2e/test_thinkingdata.py",
+    "e2e/test_demo.py",
+    "e2e/test_resume.py",
+)
+"""The files that take longest. They start first, so that the last files of a run are short ones."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests first that start workers and wait for them, so that the last tests of a run are short ones."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    """Spreads the files of each folder over the run, so that some tests compute while others wait for a worker."""
+    groups: dict[str, dict[Path, int]] = {}
+    for item in items:
+        group = groups.setdefault(next((name for name in WAITING if name in item.path.parts), ""), {})
+        group.setdefault(item.path, len(group))
+    starts = {path: place / len(group) for group in groups.values() for path, place in group.items()}
+    starts |= {TESTS / name: place - len(LONGEST) for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: starts[item.path])
 
 
 def pytest_collection_finish() -> None:
@@ -171,6 +192,7 @@ def swift_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _forks_end() -> Iterator[None]:
     yield
     command_forks.SERVER.stop()
+    s3_server.FORKS.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

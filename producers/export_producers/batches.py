@@ -11,9 +11,10 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from export_producers.enqueuing import with_checked_sinks
+from export_producers.identities import BatchPlace
 from export_producers.lua import script
 from export_producers.readable import UnreadableRecordError
-from export_producers.records import BatchPlace, Offer, wrong_connection
+from export_producers.records import Offer, wrong_connection
 from export_producers.requesters import LIBRARY, shown_requester
 from export_producers.statuses import read_statuses
 from export_producers.storage import Storage

@@ -28,15 +28,12 @@ from export_producers.reasons import Explanation
 from export_producers.records import (
     Offer,
     Page,
-    Restart,
     Start,
-    ended_otherwise,
-    idempotency_key_of,
-    retried,
     wrong_connection,
 )
 from export_producers.requesters import LIBRARY
-from export_producers.statuses import read_conflict, read_existing, read_records, read_statuses, read_timeline
+from export_producers.restarting import Restarts
+from export_producers.statuses import read_conflict, read_existing, read_statuses, read_timeline
 from export_producers.storage import Storage
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
@@ -96,9 +93,8 @@ class ExportQueue(Closing):
         self.activity = ActivityLog(self.storage)
         self.reads = Reads(self.storage)
         self.batches = Batches(self, self._checked, self._send)
-        self._enqueue, self._cancel, self._retry = (
-            Script(client, script(name)) for name in ("enqueue", "cancel", "retry")
-        )
+        self._restarts = Restarts(self.storage)
+        self._enqueue, self._cancel = (Script(client, script(name)) for name in ("enqueue", "cancel"))
 
     async def close(self) -> None:
         """Closes the connections to Redis."""
@@ -355,6 +351,7 @@ class ExportQueue(Closing):
             start: The step to restart from; by default the step that failed. If the record has no operation any more,
                 the export restarts from submit; if it has no files, from poll.
             ended_at: The `finished_at` that the caller has read: an export that has been restarted since is refused.
+                If the same call is repeated within an hour, it gets the answer of the first one.
 
         Returns:
             The export's status after the restart.
@@ -363,20 +360,7 @@ class ExportQueue(Closing):
             ExportNotFoundError: The export does not exist.
             InvalidRequestError: The export has not ended, or not at `ended_at`.
         """
-        async with translate_redis_errors(self._url):
-            (record,) = await read_records(self._client, self._keys, [export_id])
-        now = await self.storage.now()
-        if record is None or record.step is None or record.request is None:
-            raise ExportNotFoundError(export_id)
-        start, restarted = retried(record.status, start, now, ended_at)
-        restart = Restart(record.status, restarted, record.step, start, now, record.past)
-        names = restart.keys(self._keys, idempotency_key_of(record.request))
-        async with translate_redis_errors(self._url):
-            answer = await self._retry.word(names, restart.arguments(self._keys), *restart.stored(self._keys))
-        if answer != "restarted" and ended_at is not None:
-            raise ended_otherwise(export_id)
-        # If another caller has restarted the export in the meantime, its current status is returned.
-        return restarted if answer == "restarted" else await self.status(export_id)
+        return await self._restarts.retry(export_id, start, ended_at)
 
     async def explain(self, export_id: str) -> str:
         """Explains in one line why the export waits and until when, or how it ended.

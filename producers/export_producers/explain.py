@@ -33,6 +33,7 @@ from export_producers.reasons import (
     Usual,
     WaitingForSlot,
     WaitingForWorker,
+    WaitsForWindow,
 )
 from export_producers.retries import ENDED_BY_TIME, OF_ONE_OPERATION
 from export_worker.contract.redis_keys import NO_END_MS, CallKind
@@ -80,6 +81,8 @@ class Facts:
         durations_s: How long the last operations of its kind took on its connection.
         store_problem: Why no running transfer worker can use the store of its connection; None if one can.
         operator_pause: The pause of its connection that an operator has requested; None if there is none.
+        window_ms: When the next submit window of its connection begins, in ms since the epoch; None if it is in one.
+        slots_max: How many exports of its connection may run on the platform; None if that is not known.
     """
 
     status: Status
@@ -98,6 +101,8 @@ class Facts:
     durations_s: Sequence[float] = ()
     store_problem: str | None = None
     operator_pause: ConnectionPause | None = None
+    window_ms: float | None = None
+    slots_max: int | None = None
 
     def at(self, ms: float) -> datetime:
         """Returns the time of a score."""
@@ -150,7 +155,7 @@ def _advice(status: Status) -> tuple[AnyNote, ...]:
 def _wait(facts: Facts) -> AnyReason:
     connection = facts.status.connection
     if facts.parked is not None:
-        return _operator_pause(facts) or WaitingForSlot(connection=connection, ahead=facts.parked, running=facts.slots)
+        return _held(facts) or WaitingForSlot(connection=connection, ahead=facts.parked, running=facts.slots)
     if facts.offered_to_others:
         return OfferedToOthers(connection=connection)
     if facts.waiting is not None:
@@ -159,15 +164,28 @@ def _wait(facts: Facts) -> AnyReason:
         return EntryMissing()
     if facts.claimed:
         return StepRuns(step=facts.step, until=facts.at(facts.due_ms))
-    return _operator_pause(facts) or _store_problem(facts) or _pause(facts) or _due(facts, facts.at(facts.due_ms))
+    return _held(facts) or _store_problem(facts) or _pause(facts) or _due(facts, facts.at(facts.due_ms))
 
 
-def _operator_pause(facts: Facts) -> ConnectionPaused | None:
-    """Returns the pause by an operator, which only submits respect."""
-    pause = facts.operator_pause
-    if pause is None or facts.step != "submit" or (pause.until is not None and pause.until <= facts.now):
+def _held(facts: Facts) -> ConnectionPaused | WaitsForWindow | None:
+    """Returns the pause by an operator, or the wait for a submit window. Only submits respect them."""
+    if facts.step != "submit":
         return None
-    return ConnectionPaused(connection=facts.status.connection, until=pause.until, by=pause.by, reason=pause.reason)
+    connection, pause = facts.status.connection, facts.operator_pause
+    if pause is not None and (pause.until is None or pause.until > facts.now):
+        return ConnectionPaused(connection=connection, until=pause.until, by=pause.by, reason=pause.reason)
+    opening = opening_of(facts)
+    if opening is None or (facts.due_ms is not None and facts.at(facts.due_ms) > opening):
+        return None
+    return WaitsForWindow(connection=connection, until=opening)
+
+
+def opening_of(facts: Facts) -> datetime | None:
+    """Returns when the next submit window of a queued export begins; None if its connection is in one."""
+    if facts.window_ms is None or facts.status.phase is not Phase.QUEUED:
+        return None
+    opening = facts.at(facts.window_ms)
+    return opening if opening > facts.now else None
 
 
 def _store_problem(facts: Facts) -> StoreUnusable | None:
@@ -213,6 +231,11 @@ def _comparison(reason: AnyReason, facts: Facts) -> tuple[AnyNote, ...]:
     if isinstance(reason, WaitingForSlot) and reason.running:
         # Each of the running exports frees a slot once in the usual time.
         left_s = eta_of(durations_s).p50 * (reason.ahead + 1) / reason.running
+        return (SlotEstimate(waited_s=facts.parked_s, left_s=left_s, samples=samples),)
+    if isinstance(reason, WaitsForWindow) and facts.parked is not None and facts.slots_max:
+        # The exports before it start when the window begins, as many at a time as there are slots.
+        rounds = facts.parked // facts.slots_max
+        left_s = (reason.until - facts.now).total_seconds() + eta_of(durations_s).p50 * rounds
         return (SlotEstimate(waited_s=facts.parked_s, left_s=left_s, samples=samples),)
     if not running_s:
         return ()

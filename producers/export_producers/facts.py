@@ -1,7 +1,7 @@
 """Reads from Redis what explains why an export waits."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,7 @@ from export_producers.storage import Storage
 from export_producers.worker_records import store_problems
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.slowness import eta_of, in_seconds
-from export_worker.contract.status import Eta, Status
+from export_worker.contract.status import Eta, Phase, Status
 
 DURATIONS_READ_MAX = 100
 """Durations that are read. Workers keep fewer."""
@@ -46,7 +46,7 @@ def _role(status: Status) -> Role:
     return "transfer" if call_kind(status.phase) == "transfer" else "control"
 
 
-WAITS = 11
+WAITS = 13
 """The commands of `_read_waits`."""
 
 
@@ -65,6 +65,8 @@ def _read_waits(pipe: Pipeline, keys: Keys, status: Status, step: int) -> None:
     pipe.lrange(keys.durations(connection, status.kind), 0, DURATIONS_READ_MAX - 1)
     pipe.hget(keys.pauses, connection)
     pipe.zscore(keys.parked(connection), job_id)
+    pipe.zscore(keys.closed, connection)
+    pipe.hget(keys.limits, connection)
 
 
 def _facts(
@@ -72,7 +74,7 @@ def _facts(
 ) -> Facts:
     _, claims, released, cancel = record
     (due_ms, parked, waiting, aside, slots, platform, (*calls, has_failed), *rest) = waits
-    since_ms, durations_ms, operator_pause, parked_ms = rest
+    since_ms, durations_ms, operator_pause, parked_ms, window_ms, slots_max = rest
     is_transfer = _role(status) == "transfer"
     return Facts(
         status=status,
@@ -90,6 +92,8 @@ def _facts(
         parked_s=_passed_s(parked_ms, now),
         durations_s=in_seconds(durations_ms),
         operator_pause=stored_pause(operator_pause, now),
+        window_ms=window_ms,
+        slots_max=count_of(slots_max),
         store_problem=problem if is_transfer else None,
     )
 
@@ -101,7 +105,13 @@ async def with_eta(storage: Storage, status: Status) -> Status:
         ServiceUnreachableError: Redis cannot be reached or refuses a command.
     """
     eta = await read_eta(storage, status.connection, status.kind)
-    return status if eta is None else status.model_copy(update={"eta": eta})
+    return status if eta is None else with_known_eta(status, eta)
+
+
+def with_known_eta(status: Status, eta: Eta) -> Status:
+    """Returns a status with the usual durations of its kind. Only a queued export waits for a submit window. Pure."""
+    known = eta if status.phase is Phase.QUEUED else eta.model_copy(update={"submits_from": None})
+    return status.model_copy(update={"eta": known})
 
 
 async def read_eta(storage: Storage, connection: str, kind: str) -> Eta | None:
@@ -110,10 +120,15 @@ async def read_eta(storage: Storage, connection: str, kind: str) -> Eta | None:
     Raises:
         ServiceUnreachableError: Redis cannot be reached or refuses a command.
     """
-    key = storage.keys.durations(connection, kind)
-    async with storage.calls() as redis:
-        durations_s = in_seconds(await redis.lrange(key, 0, DURATIONS_READ_MAX - 1))
-    return eta_of(durations_s) if durations_s else None
+    keys = storage.keys
+    async with storage.calls(), storage.client.pipeline(transaction=False) as pipe:
+        pipe.lrange(keys.durations(connection, kind), 0, DURATIONS_READ_MAX - 1)
+        pipe.zscore(keys.closed, connection)
+        durations_ms, opens_ms = await pipe.execute()
+    if not (durations_s := in_seconds(durations_ms)):
+        return None
+    opening = None if opens_ms is None else datetime.fromtimestamp(opens_ms / 1000, UTC)
+    return eta_of(durations_s).model_copy(update={"submits_from": opening})
 
 
 def _passed_s(since_ms: float | None, now: datetime) -> float:

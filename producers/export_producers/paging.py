@@ -1,4 +1,4 @@
-"""Reads the pages of a listing from Redis, with two round trips for each page, and with one if all have ended."""
+"""Reads the pages of a listing from Redis, with one round trip for each page."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from export_producers.archive import ArchiveReader
-from export_producers.filters import ExportFilter
+from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.lua import script
 from export_producers.reads.overview_document import Overview
 from export_producers.records import RECORD_FIELDS, Page, Position, decode_cursor
@@ -36,22 +36,24 @@ class Found:
         positions: The exports, newest first.
         next: The position from which the next page continues; None if there is no next page.
         total: How many exports match; None if that is unknown.
-        statuses: Those of all exports if only ended ones were sought, else none. None: the export exists no longer, or
-            its record cannot be read.
+        statuses: The status of each export. None: the export exists no longer, or its record cannot be read.
     """
 
     positions: Sequence[Position]
     next: Position | None
     total: int | None
-    statuses: Sequence[Status | None] = ()
+    statuses: Mapping[Position, Status | None]
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any], fields: Sequence[bytes | None]) -> Self:
-        """Reads the answer of the script, and the fields of each export that it answered with."""
+    def of(cls, answer: Mapping[str, Any], values: Sequence[Any]) -> Self:
+        """Reads the answer of the script, and the record of each export that it answered with."""
         positions = [_position(pair) for pair in answer.get("found", ())]
         following = _position(answer["next"]) if "next" in answer else None
-        records = zip(*[iter(fields)] * len(RECORD_FIELDS), strict=True)
-        statuses = [readable_status(each.export_id, record) for each, record in zip(positions, records, strict=False)]
+        records = zip(*[iter(values)] * (len(RECORD_FIELDS) + 1), strict=True)
+        statuses = {
+            each: readable_status(each.export_id, record, stored)
+            for each, (*record, stored) in zip(positions, records, strict=True)
+        }
         return cls(positions, following, answer.get("total"), statuses)
 
 
@@ -90,8 +92,7 @@ class Listing:
     ) -> Page:
         """Returns up to `limit` exports after a position.
 
-        Exports that the filter names by their ids are one page, and need one round trip. Open exports need three calls
-        of the script at once.
+        Exports that the filter names by their ids are one page. Open exports need three calls of the script at once.
 
         Args:
             after: The position from the cursor of the previous page; None for the first page.
@@ -101,15 +102,11 @@ class Listing:
             return await self._named(where, where.export_ids)
         finds = await asyncio.gather(*(self._find(each, limit, after, overview) for each in where.of_each_phase))
         found = merged(finds, limit)
-        statuses = found.statuses or await read_statuses(
-            self._redis, self._keys, [position.export_id for position in found.positions]
-        )
-        return page_of(found, statuses, where, limit)
+        return page_of(found, where, limit)
 
     async def _find(self, where: ExportFilter, limit: int, after: Position | None, overview: Overview | None) -> Found:
         """Finds exports of one phase at most, with one round trip."""
         keys = self._keys
-        has_ended = where.phase is not None and where.phase.terminal
         answer, values = await self._script.with_documents(
             [keys.created],
             {
@@ -132,8 +129,7 @@ class Listing:
                 "sought_texts": where.sought_texts,
                 "large_bytes": LARGE_RECORD_BYTES,
                 **({} if overview is None else state_arguments(where, overview)),
-                # Ended exports have everything in their records. An open one may have a list of files beside it.
-                "fields": RECORD_FIELDS if has_ended else None,
+                "fields": RECORD_FIELDS,
             },
         )
         return Found.of(answer, values)
@@ -159,19 +155,17 @@ def merged(finds: Sequence[Found], limit: int) -> Found:
     totals = [found.total for found in finds]
     total = None if None in totals else sum(count for count in totals if count is not None)
     following = newest_first[most - 1] if len(newest_first) > most else last
-    return Found(newest_first[:most], following, total)
+    statuses = {position: status for found in finds for position, status in found.statuses.items()}
+    return Found(newest_first[:most], following, total, statuses)
 
 
-def page_of(found: Found, statuses: Sequence[Status | None], where: ExportFilter, limit: int) -> Page:
-    """Returns the page of the exports that match.
-
-    Args:
-        statuses: The status of each export that was found; None if it exists no longer.
-    """
+def page_of(found: Found, where: ExportFilter, limit: int) -> Page:
+    """Returns the page of the exports that match."""
+    is_every = where == EVERY_EXPORT
     matching = [
         (position, status)
-        for position, status in zip(found.positions, statuses, strict=True)
-        if status is not None and where.matches(status)
+        for position in found.positions
+        if (status := found.statuses[position]) is not None and (is_every or where.matches(status))
     ]
     page = [status for _, status in matching[:limit]]
     positions = [position for position, _ in matching[:limit]]

@@ -116,6 +116,15 @@ class ConnectionPaused(Reason):
     reason: str | None
 
 
+class WaitsForWindow(Reason):
+    """Its connection is outside of its submit windows, so it is not submitted."""
+
+    code = "waits_for_window"
+    connection: str
+    until: Timestamp
+    """When the next window begins."""
+
+
 class Paused(Reason):
     """Its platform does not answer, so calls to it are paused."""
 
@@ -251,6 +260,7 @@ AnyReason = (
     | StepRuns
     | StoreUnusable
     | ConnectionPaused
+    | WaitsForWindow
     | Paused
     | CallsPaused
     | Scheduled

@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
-from export_producers.identities import MessageIdentity
+from export_producers.identities import BatchPlace, MessageIdentity
 from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
 from export_worker.contract.archive_state import ArchivePointer
-from export_worker.contract.model import epoch_ms
+from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.past import Past
 from export_worker.contract.past_documents import record_fields
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.request import ExportRequest
-from export_worker.contract.status import Phase, Progress, Status, StoredObject
+from export_worker.contract.status import TERMINAL_PHASES, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
 
@@ -27,6 +27,9 @@ MESSAGE_TTL_MS = 90 * 86_400_000
 """How long the identity of a message, or the idempotency key of a caller with a name, is kept while its export is open:
 longer than any deadline. A worker that ends the export sets the exact time, but a worker of version 0.1 does not know
 the key."""
+
+REPEATED_RETRY_MS = 3_600_000
+"""How long the answer to a retry with a condition is kept for a repeated call: longer than a caller tries."""
 
 RECORD_FIELDS = ("status", "progress", "request", "requested_by", "trace")
 """The fields of a record that a status is read from."""
@@ -37,21 +40,6 @@ REQUEST = RECORD_FIELDS.index("request")
 
 Start = Literal["submit", "poll", "transfer"]
 """The step from which an export restarts."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchPlace:
-    """The place of a request in a batch.
-
-    Args:
-        key: The key of the batch in Redis.
-        seed: The text that all ids of its exports are made of.
-        position: From 0.
-    """
-
-    key: str
-    seed: str
-    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +80,6 @@ class Offer:
             keys.export(export_id),
             keys.open,
             keys.queue("control"),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, 0),
             keys.connections,
             *self.identity_keys(keys),
         ]
@@ -129,14 +116,8 @@ class Offer:
             "published_ms": None if self.message is None else self.message.published_ms,
             "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
             "job_id": keys.job_id(export_id, 0),
-            "payload": job_payload(export_id, 0, now_ms),
-            "payload_ttl_ms": JOB_TTL_MS,
-            **self._place(),
+            **({} if self.place is None else self.place.arguments),
         }
-
-    def _place(self) -> dict[str, object]:
-        place = self.place
-        return {} if place is None else {"batch": place.key, "seed": place.seed, "position": place.position}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +197,7 @@ class Restart:
         step: The number of the step that the record had when it was read.
         start: The step to restart from.
         past: The packed record, if the export has one.
+        call: The call, if it has a condition: a repeated one gets the same answer. See `retry_call`.
     """
 
     before: Status
@@ -224,6 +206,7 @@ class Restart:
     start: Start
     now: datetime
     past: Past | None = None
+    call: str | None = None
 
     def keys(self, keys: Keys, idempotency_key: str) -> list[str]:
         """The keys of `retry.lua`."""
@@ -234,7 +217,7 @@ class Restart:
             keys.open,
             keys.queue("control"),
             keys.dedupe(idempotency_key),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, self.step),
+            keys.restarted(export_id),
         ]
 
     def stored(self, keys: Keys) -> list[bytes]:
@@ -277,9 +260,9 @@ class Restart:
             "old_phase": before.phase,
             "start": self.start,
             "job_id": keys.job_id(export_id, self.step),
-            "payload": job_payload(export_id, self.step, now_ms),
-            "payload_ttl_ms": JOB_TTL_MS,
             "message_ttl_ms": MESSAGE_TTL_MS,
+            "answer": None if self.call is None else to_json({"call": self.call, "status": self.after}).decode(),
+            "answer_ttl_ms": REPEATED_RETRY_MS,
             **self._of_past(keys),
         }
 
@@ -312,21 +295,24 @@ def read_status(record: Sequence[bytes | None], stored: Sequence[bytes] = ()) ->
         ValueError: The status or the progress of a transfer cannot be read.
     """
     status, progress, request, requested_by, trace = record
-    read = Status.model_validate_json(status or b"")
-    beside: dict[str, Any] = {}
+    document = from_json(status or b"")
+    if not isinstance(document, dict):
+        return Status.model_validate(document)  # raises the error of a status that is no object
     if progress is not None:
-        beside["progress"] = Progress.model_validate_json(progress)
-    if stored and read.phase is Phase.TRANSFERRING:
-        beside["objects"] = [StoredObject.model_validate_json(item) for item in stored]
+        document["progress"] = from_json(progress)
+    if stored and document.get("phase") == Phase.TRANSFERRING:
+        document["objects"] = [from_json(item) for item in stored]
     if request is not None and (asked := json_object(request)) is not None:
-        beside["request"] = asked
-        if read.due_at is None and not read.phase.terminal:
-            beside |= {"due_at": read.created_at, "metadata": _metadata(asked)}
+        document["request"] = asked
+        if document.get("due_at") is None and document.get("phase") not in TERMINAL_PHASES:
+            document |= {"due_at": document.get("created_at"), "metadata": _metadata(asked)}
     if requested_by is not None:
-        beside["requested_by"] = requested_by.decode(errors="replace")
+        document["requested_by"] = requested_by.decode(errors="replace")
     if trace is not None and (context := TraceContext.read(trace)) is not None:
-        beside["trace_id"] = context.trace_id
-    return read.model_copy(update=beside) if beside else read
+        document["trace_id"] = context.trace_id
+    # Its default would be copied, which takes longer than all else.
+    document.setdefault("objects", [])
+    return Status.model_validate(document)
 
 
 def _metadata(request: Mapping[str, Any]) -> dict[str, str]:
@@ -357,6 +343,11 @@ def retried(
     phase = Phase.QUEUED if start == "submit" or status.operation_id is None else Phase.RUNNING
     change = {"phase": phase, "updated_at": now, "due_at": now, "finished_at": None, "error": None}
     return start, status.model_copy(update=change)
+
+
+def retry_call(start: Start | None, ended_at: datetime) -> str:
+    """Returns what two retries of an export have in common if the second one repeats the first one."""
+    return f"{start or ''} {isoformat(ended_at)}"
 
 
 def idempotency_key_of(request: bytes) -> str:

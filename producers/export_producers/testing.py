@@ -24,7 +24,16 @@ from export_producers.dry_run import dry_run_of
 from export_producers.explain import Facts, explanation
 from export_producers.filters import EVERY_EXPORT, ExportFilter, facets_of_status
 from export_producers.reasons import Explanation
-from export_producers.records import Page, Position, Start, decode_cursor, first_status, retried, wrong_connection
+from export_producers.records import (
+    Page,
+    Position,
+    Start,
+    decode_cursor,
+    first_status,
+    retried,
+    retry_call,
+    wrong_connection,
+)
 from export_producers.requesters import LIBRARY
 from export_worker.contract.batch import BatchConflictError, checked_batch_name
 from export_worker.contract.dry_run import DryRun, Preview
@@ -72,6 +81,7 @@ class _Record:
     trace: TraceContext | None
     cancelled: bool = False
     timeline: list[dict[str, Any]] = field(default_factory=list)
+    restarted: tuple[str, Status] | None = None
 
 
 class InMemoryExportQueue(Closing):
@@ -257,7 +267,12 @@ class InMemoryExportQueue(Closing):
     async def retry(self, export_id: str, start: Start | None = None, *, ended_at: datetime | None = None) -> Status:
         """See `ExportQueue.retry`. The export then ends as the next accepted export would."""
         record = self._record(export_id)
+        call = None if ended_at is None else retry_call(start, ended_at)
+        if record.restarted is not None and record.restarted[0] == call:
+            return record.restarted[1]
         start, record.status = retried(record.status, start, self._tick(), ended_at)
+        if call is not None:
+            record.restarted = call, record.status
         record.end = self._then.popleft() if self._then else self._otherwise
         _note(record, f"retried from {start}")
         return record.status

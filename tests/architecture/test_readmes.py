@@ -141,7 +141,8 @@ def test_table_of_commands_is_complete() -> None:
 
 
 def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> None:
-    example, recipe, queues, network, keys, storage, hook, archive, callers = blocks("worker/OPERATING.md", "toml")
+    every = blocks("worker/OPERATING.md", "toml")
+    example, recipe, queues, network, windows, retries, keys, storage, hook, archive, schedules, callers = every
     for name in ("GIO_TOKEN", "AMPLITUDE_KEY", "AMPLITUDE_SECRET"):
         clean_environment.setenv(name, "some-token")
     # The later examples repeat a table of the first one, as a reader would edit it.
@@ -157,9 +158,11 @@ def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> N
         f"{example}\n{storage}",
         f"{example}\n{recipe}",
         f"{example}\n{queues}",
+        f"{example}\n{windows}\n{retries}",
         hooked,
         called,
         archived,
+        f"{example}\n{schedules}",
     ):
         Path("export-worker.toml").write_text(text, encoding="utf-8")
         check_settings(load_config())

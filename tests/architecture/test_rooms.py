@@ -13,7 +13,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "step_context", "simulator", "texts"),
     ("contract", "references"),
     ("credentials",),
-    ("lifecycle", "telemetry", "egress"),
+    ("lifecycle", "telemetry", "egress", "schedules"),
     ("recipes", "secrets"),
     ("redis", "s3"),
     ("platforms", "sinks"),

@@ -204,7 +204,10 @@ class QueueSuite:
         again = await subject.queue.retry(accepted.export_id, "submit", ended_at=ended_at)
         assert (again.phase, again.error, again.finished_at) == (Phase.QUEUED, None, None)
         assert (await subject.queue.status(accepted.export_id)).phase is Phase.QUEUED
+        repeated = [await subject.queue.retry(accepted.export_id, "submit", ended_at=ended_at)]
         await subject.end(accepted.export_id, True)
+        repeated.append(await subject.queue.retry(accepted.export_id, "submit", ended_at=ended_at))
+        assert {each.model_dump_json() for each in repeated} == {again.model_dump_json()}
         with pytest.raises(InvalidRequestError, match="has been restarted in the meantime"):
             await subject.queue.retry(accepted.export_id, ended_at=ended_at)
         assert (await subject.queue.status(accepted.export_id)).phase is Phase.SUCCEEDED

@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from explore.memory_s3 import MemoryS3
 from explore.scheduler import WAIT_S, Fault, Point, Scheduler
 from explore.virtual_loop import PROCESS, Process
+from export_worker.contract.past import is_packed
 
 T = TypeVar("T")
 
@@ -136,6 +137,8 @@ def _note_effect(run: Run, point: Point, command: tuple[Any, ...], answer: Any) 
             # A script that only reads answers with lists of values.
             point.changed = False
             return
+        if is_packed(head):
+            head = b"saved"  # a commit answers with the event that it has taken
         document = json.loads(head) if head.startswith(b"{") else head.decode()
         point.changed = document != "held" and (known not in RESULT_FIELDS or RESULT_FIELDS[known] in document)
         run.on_script(point.process, known, arguments, document)

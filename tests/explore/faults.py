@@ -19,13 +19,14 @@ from export_worker.lifecycle import endings, submits
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Ended, event_id_of
 from export_worker.redis import record_store
-from export_worker.redis.outbox import Outbox
+from export_worker.redis.outbox import Delivery, Outbox
 from export_worker.redis.record_store import Store
 from export_worker.redis.sweeper import Sweeper
 from export_worker.s3 import client as s3_client
 from export_worker.s3.calls import S3Calls
 from export_worker.s3.create_only import CreateOnlyWrite
 from export_worker.s3.store import S3Store
+from export_worker.sinks import dispatcher
 from export_worker.step_context import check_lease
 from export_worker.transfer.export_writer import ExportWriter
 from export_worker.worker import step_runner
@@ -140,15 +141,13 @@ def _count_idle_claims_as_outages(patch: Patch) -> None:
 
 
 def _acknowledge_before_delivery(patch: Patch) -> None:
-    take = Outbox.take
+    deliver = dispatcher._SinkDispatcher._deliver
 
-    async def take_for_good(self: Outbox, sink: str, *arguments: Any) -> Any:
-        deliveries = await take(self, sink, *arguments)
-        for delivery in deliveries:
-            await self.acknowledge(sink, delivery.event_id)
-        return deliveries
+    async def acknowledge_first(self: Any, delivery: Delivery) -> None:
+        await self._outbox.acknowledge(self._name, delivery.event_id)
+        await deliver(self, delivery)
 
-    patch.setattr(Outbox, "take", take_for_good)
+    patch.setattr(dispatcher._SinkDispatcher, "_deliver", acknowledge_first)
 
 
 def _write_the_event_later(patch: Patch) -> None:

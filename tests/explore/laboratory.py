@@ -165,9 +165,9 @@ def _replace_parts(patch: pytest.MonkeyPatch, laboratory: Laboratory) -> None:
 
 
 def script_name(source: str) -> str:
-    """Returns the name of a script: that of the last file that it consists of."""
+    """Returns the name of a script: that of the last file that it consists of. `commit_end` is the end of `commit`."""
     folders = [Path(str(module.__file__)).parent for module in (export_worker.redis.lua, export_producers.lua)]
     for path in (path for folder in folders for path in folder.glob("*.lua")):
         if source.endswith(path.read_text(encoding="utf-8")):
-            return path.stem
+            return path.stem.removesuffix("_end")
     raise ValueError(f"no file ends with this script: {source[-80:]!r}")

@@ -102,7 +102,7 @@ class Worker:
         self._loops = [parts.worker(role) for role in ("control", "transfer")]
         sweeper = Sweeper(self._redis, self._around.keys, self._name, TIMINGS)
         self._dispatcher = self._build_dispatcher()
-        parts.runner.ended = self._dispatcher.wake
+        parts.runner.events = self._dispatcher
         background = [
             parts.leases.run(),
             *map(_persistent, self._dispatcher.loops()),

@@ -22,7 +22,6 @@ from explore.scripted_platform import ScriptedPlatform
 from explore.virtual_loop import PROCESS, STARTED_S, CountingExecutor, Process
 from explore.workers import MemorySink, Surroundings, Worker
 from export_producers.client import ExportQueue
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.errors import InvalidRequestError, ServiceUnreachableError
@@ -272,8 +271,7 @@ class World:
         redis, keys, wanted = self._services.redis, self.keys, export_id.encode()
         rows = [keys.open, *(keys.queue(role) for role in ROLES), *(keys.aside(role) for role in ROLES)]
         rows += [keys.slots("gio"), keys.parked("gio"), keys.waiting("gio"), *map(keys.outbox, self.sinks)]
-        jobs = [name.decode() for name in redis.keys(f"{ARQ_JOB_PREFIX}*{export_id}*")]
-        return {row for row in rows if any(wanted in member for member in redis.zrange(row, 0, -1))} | set(jobs)
+        return {row for row in rows if any(wanted in member for member in redis.zrange(row, 0, -1))}
 
 
 async def _repeated(call: Callable[[], Awaitable[T]]) -> T:

@@ -24,6 +24,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from redis.exceptions import NoScriptError
 
+from export_producers.lua import fire_script
 from export_worker import cli
 from export_worker.platforms.http.client import HttpClient
 from export_worker.redis.lua import claim_script, commit_script, script
@@ -39,15 +40,17 @@ SOURCES = {
         ("claim", claim_script("control")),
         ("claim", claim_script("transfer")),
         ("commit", commit_script()),
+        ("fire", fire_script()),
         *(
             (name, script("indexes", name))
             for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")
         ),
         ("take_deliveries", script("past", "take_deliveries")),
         ("audit_batches", script("indexes", "past", "batches", "audit_batches")),
+        *((name, script(name)) for name in ("take_batch", "announce_batch")),
         *(
             (name, script(name))
-            for name in ("hand_back", "lock", "rate_limit", "renew", "release", "sweep", "take_batch", "announce_batch")
+            for name in ("acknowledge", "hand_back", "lock", "rate_limit", "renew", "release", "sweep")
         ),
     )
 }

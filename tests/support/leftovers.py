@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.client import close_redis, open_redis
 from support.worker_site import Site
@@ -39,6 +38,5 @@ async def _open_keys(client: Any, namespace: str) -> list[str]:
         keys.slots("*"),
         keys.parked("*"),
         keys.outbox("*"),
-        f"{ARQ_JOB_PREFIX}{namespace}:*",
     )
     return sorted([key.decode() for pattern in patterns for key in await client.keys(pattern)])

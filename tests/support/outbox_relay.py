@@ -1,8 +1,8 @@
 """The relay of `producers/OUTBOX.md` in processes that kill themselves: `outbox_relay.py DATABASE REDIS NAMESPACE`.
 
 One process after the other relays, and each dies at another point, until the last one does not. It dies `before` it
-enqueues; when Redis has accepted `half` of the requests; `after` Redis has accepted all, and the rows are not committed;
-and when the rows are `committed`.
+enqueues; when Redis has accepted `half` of the requests; `after` Redis has accepted all, and the rows are not yet
+committed; and when the rows are `committed`.
 """
 
 import os

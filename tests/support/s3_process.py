@@ -3,14 +3,18 @@
 S3 refuses a body that does not match its checksum, and a part whose checksum algorithm is not that of its upload. It
 returns checksums in its responses to puts, completions and lists of parts (Amazon S3 API Reference).
 
-The process prints its port, and stops when standard input ends.
+The process forks a server for each line of standard input, and prints its port and process id. All of them end when
+standard input ends. A new interpreter that imports moto takes longer than most tests of a server.
 """
 
+import gc
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from awscrt import checksums
 from moto.s3.exceptions import S3ClientError
@@ -127,12 +131,23 @@ def add_checksums(server: Any) -> None:
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     add_checksums(S3Response)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets servers that have ended
+    gc.freeze()  # a collection in a server would copy the memory of all modules
+    ends, parent_only = os.pipe()
+    for _ in sys.stdin:
+        if os.fork() == 0:
+            os.close(parent_only)
+            serve(ends)
+
+
+def serve(ends: int) -> NoReturn:
+    """Runs a server until it is killed, or until the process that forked it ends, which closes the pipe `ends`."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    sys.stdout.write(f"listening on {server.get_host_and_port()[1]}\n")
+    sys.stdout.write(f"listening on {server.get_host_and_port()[1]} {os.getpid()}\n")
     sys.stdout.flush()
-    sys.stdin.read()
-    server.stop()
+    os.read(ends, 1)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """An S3 server in a separate process, and a proxy in front of it that refuses, loses or changes calls on demand."""
 
 import http.client
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -29,21 +31,46 @@ SKEW_MAX_S = 900.0
 _SERVER = Path(__file__).with_name("s3_process.py")
 
 
+class Forks:
+    """The process that forks the servers. It starts with the first one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> tuple[int, int]:
+        """Starts a server. Returns its port and process id."""
+        with self._lock:
+            if self._process is None:
+                command = [sys.executable, str(_SERVER)]
+                pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+                self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, text=True, bufsize=1)
+            requests, lines = self._process.stdin, self._process.stdout
+            assert requests is not None
+            assert lines is not None
+            requests.write("start\n")
+            *_, port, process_id = next(line for line in lines if line.startswith("listening on ")).split()
+        return int(port), int(process_id)
+
+    def stop(self) -> None:
+        """Ends the process and all its servers."""
+        with self._lock:
+            if self._process is not None:
+                self._process.communicate()
+            self._process = None
+
+
+FORKS = Forks()
+
+
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Yields the endpoint of an empty server. It stops with the block and with the test process."""
-    with subprocess.Popen(
-        [sys.executable, str(_SERVER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        line = next(line for line in process.stdout if line.startswith("listening on "))
-        yield f"http://127.0.0.1:{line.split()[-1]}"
-        process.stdin.close()
+    port, process_id = FORKS.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.kill(process_id, signal.SIGKILL)
 
 
 @contextmanager

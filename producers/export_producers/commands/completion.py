@@ -21,7 +21,7 @@ RECENT_MAX = 50
 """Exports that are offered. A shell shows more only after a question."""
 REDIS_TIMEOUT_S = 0.5
 """For each answer of Redis. People do not wait longer for a completion."""
-_VARIABLE = re.compile(r"EXPORT_(CONNECTIONS|SINKS|TRIGGERS)__([A-Z0-9-]+(?:_[A-Z0-9-]+)*)__")
+_VARIABLE = re.compile(r"EXPORT_(CONNECTIONS|SCHEDULES|SINKS|TRIGGERS)__([A-Z0-9-]+(?:_[A-Z0-9-]+)*)__")
 """The start of a variable with a setting of a named section. A variable with a whole section is not read."""
 _MOVED = re.compile(r"MOVED \d+ (.*):(\d+)$")
 """How a node of a cluster names the owner of a key. Without a host, it is the same host."""
@@ -30,6 +30,11 @@ _MOVED = re.compile(r"MOVED \d+ (.*):(\d+)$")
 def connections(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """Returns the names of the configured connections; if there are none, those that workers have announced."""
     return matching(_configured("connections") or _announced(), incomplete)
+
+
+def schedules(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Returns the names of the configured schedules."""
+    return matching(_configured("schedules"), incomplete)
 
 
 def sinks(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:

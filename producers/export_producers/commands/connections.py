@@ -38,7 +38,7 @@ def pause(open_queue: OpenQueue, *, connection: str, until: datetime | None, rea
     async def run() -> tuple[str, ConnectionPause]:
         async with open_queue() as queue:
             known = await queue.known_connections()
-            paused = await Pauses(queue.storage, known).pause(connection, until=until, reason=reason, by=_user())
+            paused = await Pauses(queue.storage, known).pause(connection, until=until, reason=reason, by=user())
             return known[connection], paused
 
     platform, paused = interrupts.run(run())
@@ -83,7 +83,7 @@ def _paused(paused: ConnectionPause | None) -> str:
     return "".join(parts)
 
 
-def _user() -> str | None:
+def user() -> str | None:
     """Returns the name of the user; None in a container without one."""
     try:
         return getpass.getuser()

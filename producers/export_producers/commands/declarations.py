@@ -15,6 +15,7 @@ ACTIONS = "export_producers.commands.actions"
 ACTIVITY = "export_producers.commands.activity"
 BATCHES = "export_producers.commands.batches"
 CONNECTIONS = "export_producers.commands.connections"
+SCHEDULES = "export_producers.commands.schedules"
 
 
 @runs(f"{EXPORTS}:enqueue")
@@ -242,4 +243,48 @@ def cancel_batch() -> None:
     """Cancel every open export of the batch NAME. The batch accepts no further exports."""
 
 
-COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain, activity, connections, batch)
+@click.group()
+def schedules() -> None:
+    """List schedules, pause them, resume them, or run them now."""
+
+
+@runs(f"{SCHEDULES}:list_", name="list", group=schedules)
+@options.as_json
+def list_schedules() -> None:
+    """List the schedules of the workers, with the last and the next time of each."""
+
+
+@runs(f"{SCHEDULES}:pause", name="pause", group=schedules)
+@options.schedule
+@click.option("--reason", type=TEXT, metavar="TEXT", help="One line for other operators.")
+@options.as_json
+def pause_schedule() -> None:
+    """Pause SCHEDULE: its times pass without exports until it is resumed."""
+
+
+@runs(f"{SCHEDULES}:resume", name="resume", group=schedules)
+@options.schedule
+@options.as_json
+def resume_schedule() -> None:
+    """End the pause of SCHEDULE. The times of the pause are not caught up."""
+
+
+@runs(f"{SCHEDULES}:run_", name="run", group=schedules)
+@options.schedule
+@click.option(
+    "--time",
+    "time",
+    type=TEXT,
+    callback=options.moment,
+    metavar="WHEN",
+    help="The time whose dates the request has: a time ago such as 24h, or a date and time. [default: now]",
+)
+@options.as_json
+def run_schedule() -> None:
+    """Request the export of SCHEDULE now, and print its id."""
+
+
+COMMANDS = (
+    *(enqueue, status, list_, failures, overview, watch, cancel, retry, explain, activity, connections, batch),
+    schedules,
+)

@@ -121,6 +121,7 @@ language = click.option(
     help="The language of the text. [default: that of LANG if it exists, else en]",
 )
 connection = click.argument("connection", type=TEXT, shell_complete=completion.connections)
+schedule = click.argument("schedule", type=TEXT, shell_complete=completion.schedules)
 
 _FILTERS = (
     click.option(

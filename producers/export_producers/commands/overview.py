@@ -95,6 +95,8 @@ def _pauses(connection: ConnectionOverview, now: datetime, language: Language) -
         until = {} if pause.until is None else {"until": isoformat(pause.until)}
         held = text(language, "summary.held_until" if until else "summary.held", **until)
         yield held + (f" ({pause.reason})" if pause.reason else "")
+    if connection.closed_until is not None:
+        yield text(language, "summary.closed_until", until=isoformat(connection.closed_until))
     for kind, breaker in connection.breaker:
         if breaker is not None and breaker.until is not None and breaker.until > now:
             facts: dict[str, Any] = {"until": isoformat(breaker.until), "failures": breaker.failures}

@@ -275,6 +275,7 @@ def _facts(status: Status, now: datetime, language: Language) -> Iterator[tuple[
         "updated": status.updated_at,
         "due": status.due_at,
         "finished": status.finished_at,
+        "submits_from": None if status.eta is None else status.eta.submits_from,
     }
     for name, at in times.items():
         yield name, None if at is None else f"{isoformat(at)} ({how_long_ago(at, now, language)})"

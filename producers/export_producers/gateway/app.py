@@ -28,6 +28,7 @@ from export_producers.gateway.handlers import (
     me,
     one_export,
     overviews,
+    schedules,
     streams,
 )
 from export_producers.gateway.late_app import LateApp
@@ -56,6 +57,7 @@ ROUTES = [
     *overviews.ROUTES,
     *change_stream.ROUTES,
     *connections.ROUTES,
+    *schedules.ROUTES,
     *bulk.ROUTES,
     *batches.ROUTES,
     *events.ROUTES,

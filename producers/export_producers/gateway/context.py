@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from export_producers.choices import LIST_MAX
 from export_producers.client import ExportQueue
-from export_producers.facts import read_eta
+from export_producers.facts import read_eta, with_known_eta
 from export_producers.gateway.callers.auth import Callers, RateLimit
 from export_producers.gateway.callers.principals import PRINCIPAL, Principal
 from export_producers.gateway.callers.wrong_keys import WrongKeys
@@ -110,7 +110,7 @@ class GatewayContext:
         if eta is None:
             self.etas.forget(key)
             return status
-        return status.model_copy(update={"eta": eta})
+        return with_known_eta(status, eta)
 
     @contextmanager
     def hold_key(self, owner: str | None, key: str | None) -> Iterator[None]:

@@ -13,6 +13,11 @@ def script(name: str) -> str:
     return INDEXES + (ROWS if name == "list" else "") + own_script(name)
 
 
+def fire_script() -> str:
+    """Returns the source of the script that fires schedules. It enqueues exports within the same atomic write."""
+    return f"{INDEXES}local function enqueue(KEYS, ARGV)\n{own_script('enqueue')}\nend\n{own_script('fire')}"
+
+
 def own_script(name: str) -> str:
     """Returns the source of one script that uses no indexes."""
     return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")

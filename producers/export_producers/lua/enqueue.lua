@@ -1,8 +1,8 @@
 -- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` of the
 -- worker is loaded before this file.
 --
--- KEYS: export, open, queue, arq job, connections, identity (dedupe of an idempotency key, or message; only with one of
---       them), dedupe that version 0.1 gave the message (only with one)
+-- KEYS: export, open, queue, connections, identity (dedupe of an idempotency key, or message; only with one of them),
+--       dedupe that version 0.1 gave the message (only with one)
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
@@ -13,7 +13,7 @@
 --   is_owned             true if the identity is an idempotency key of a caller with a name (missing: it is not)
 --   message_ttl_ms       how long the identity of a message or of such a caller is kept while its export is open
 --   trace                the trace context (JSON text; missing: none)
---   job_id, payload, payload_ttl_ms
+--   job_id
 --   batch, seed, position
 --                        the key of the export's batch, the text that all ids of its exports are made of, and the place
 --                        of the export in it, from 0 (missing: the export is in no batch)
@@ -27,7 +27,7 @@
 --   batch_expired        the export was accepted before, and its record has expired
 --   batch_gap            the export before this one was not accepted
 local args = cjson.decode(ARGV[1])
-local export, open, queue, job, connections, identity, earlier = unpack(KEYS)
+local export, open, queue, connections, identity, earlier = unpack(KEYS)
 
 local function answer(verdict, export_id, phase)
   return cjson.encode({verdict = verdict, export_id = export_id, phase = phase})
@@ -96,8 +96,7 @@ local number = add_export(args.prefix, args.export_id, args.now_ms, {
 })
 add_metadata(args.prefix, number, args.metadata)
 redis.call('HSET', export, 'request', args.request, 'status', args.status, 'connection', args.connection,
-  'kind', args.kind, 'requested_by', args.requested_by, 'phase', 'queued', 'version', 0, 'step', 0,
-  'number', full(number))
+  'kind', args.kind, 'requested_by', args.requested_by, 'phase', 'queued', 'step', 0, 'number', full(number))
 if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
@@ -111,7 +110,6 @@ if args.trace then
 end
 redis.call('ZADD', open, args.now_ms, args.export_id)
 add_change(args.prefix, args.export_id, args.connection, args.kind, 'queued', nil)
-redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
 redis.call('PUBLISH', args.wake, '')
 return answer('accepted', args.export_id, 'queued')

@@ -28,9 +28,9 @@
 --                        (`slow`). Missing: it may or may not
 --   paused               connection -> true: those whose parked exports wait for an operator
 --   slow_since           connection -> kind -> the time (ms): an export that has its slot since an earlier one is slow
---   fields               the fields of the record of each export that the answer has as well (missing: none). The page
---                        ends early when they have too many bytes, as a search does
--- Answer: a list. First a JSON object, then the fields of each export that was found
+--   fields               the fields of the record of each export that the answer has as well. The page ends early when
+--                        they have too many bytes, as a search does
+-- Answer: a list. First a JSON object, then the fields of each export that was found, and the list of its stored files
 --   found                list of {id, ms, number (strings)}; missing when nothing was found
 --   next                 the position {id, ms, number} from which the next page continues; missing when there is none
 --   unsure               true when there may be exports that do not match, else missing
@@ -149,15 +149,20 @@ end
 
 local answer = {false}
 
--- Adds the fields of an export to the answer. Returns how many bytes they have. A packed record is the first field.
-local function add_fields(id)
+-- Adds the record of an export to the answer. Returns how many bytes it has. A packed record is the first field.
+local function add_record(id)
   local bytes = 0
   local values = redis.call('HMGET', args.prefix .. 'export:' .. id, unpack(args.fields))
+  local stored = values[1] and redis.call('LRANGE', args.prefix .. 'stored:' .. id, 0, -1) or {}
   values[1] = values[1] or redis.call('GET', args.prefix .. 'past:' .. id)
   for _, value in ipairs(values) do
     bytes = bytes + #(value or '')
     answer[#answer + 1] = value
   end
+  for _, file in ipairs(stored) do
+    bytes = bytes + #file
+  end
+  answer[#answer + 1] = stored
   return bytes
 end
 
@@ -168,9 +173,7 @@ end
 
 local named = args.sought_texts and not args.after_ms and not args.state and named_export()
 if named then
-  if args.fields then
-    add_fields(named[1])
-  end
+  add_record(named[1])
   return answer_with({found = {named}})
 end
 
@@ -324,9 +327,7 @@ local function visit(id, ms, number)
       return found[limit]
     end
     found[#found + 1] = entry
-    if args.fields then
-      examined = examined + math.floor(add_fields(id) / args.large_bytes)
-    end
+    examined = examined + math.floor(add_record(id) / args.large_bytes)
   end
   return examined >= args.examine_max and entry or nil
 end

@@ -106,6 +106,7 @@ local function connection_of(name, platform)
     used = redis.call('ZCARD', prefix .. 'slots:' .. name),
     limit = redis.call('HGET', limits, name) or nil,
     pause = redis.call('HGET', pauses, name) or nil,
+    closed_ms = tonumber(redis.call('ZSCORE', prefix .. 'closed', name) or ''),
     parked = redis.call('ZCARD', prefix .. 'parked:' .. name),
     waiting = redis.call('ZCARD', prefix .. 'waiting:' .. name),
     breakers = {

@@ -1,21 +1,22 @@
 -- Restarts an ended export. A worker then decides from where, according to what the record still has. `indexes.lua` of
 -- the worker is loaded before this file.
 --
--- KEYS: export, timeline, open, control queue, dedupe, arq job
+-- KEYS: export, timeline, open, control queue, dedupe, restarted
 -- ARGV[1]: JSON object
 --   export_id, now_ms, prefix, wake (channel)
 --   step                 that the caller has read (string)
 --   status, phase        the new status (JSON text), and its phase
 --   connection, kind, old_phase
 --   start                submit, poll or transfer
---   job_id, payload, payload_ttl_ms
+--   job_id
 --   message_ttl_ms       how long the identity of a message is kept while its export is open
 --   event_id, until_ms   of the end before the retry, and when it expires (missing: the record is not packed)
+--   answer               what a repeated call gets (missing: the call has no condition), for answer_ttl_ms
 --   fields               how many of ARGV[3] and the following are names and values of the record's fields
 -- ARGV[2]: the header of the packed record that the caller has read. Then names and values, and entries of the timeline
 -- Answer: restarted, or changed when the export has changed since the caller has read it; then nothing was changed.
 local args = cjson.decode(ARGV[1])
-local export, timeline, open, queue, dedupe, job = unpack(KEYS)
+local export, timeline, open, queue, dedupe, restarted = unpack(KEYS)
 
 -- Writes the hash and the timeline of a packed record, whose last end is kept for its event. Returns whether it is still
 -- the record that the caller has read.
@@ -64,7 +65,9 @@ rejoin_batch(args.prefix, message, number, args.old_phase)
 move_export(args.prefix, number, args.phase, nil)
 add_change(args.prefix, args.export_id, args.connection, args.kind, args.phase, args.old_phase)
 redis.call('ZADD', open, args.now_ms, args.export_id)
-redis.call('SET', job, args.payload, 'PX', args.payload_ttl_ms)
 redis.call('ZADD', queue, args.now_ms, args.job_id)
+if args.answer then
+  redis.call('SET', restarted, args.answer, 'PX', args.answer_ttl_ms)
+end
 redis.call('PUBLISH', args.wake, '')
 return 'restarted'

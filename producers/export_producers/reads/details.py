@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from export_producers.explain import Facts, explanation
+from export_producers.explain import Facts, explanation, opening_of
 from export_producers.facts import read_facts
 from export_producers.reasons import Explanation
 from export_producers.statuses import read_statuses, read_timelines
@@ -52,5 +52,7 @@ async def read_details(storage: Storage, export_ids: Sequence[str]) -> list[Deta
 
 def with_usual(facts: Facts) -> Status:
     """Returns the status of an export with the usual durations of its kind. Pure."""
-    durations_s = facts.durations_s
-    return facts.status.model_copy(update={"eta": eta_of(durations_s)}) if durations_s else facts.status
+    if not facts.durations_s:
+        return facts.status
+    eta = eta_of(facts.durations_s).model_copy(update={"submits_from": opening_of(facts)})
+    return facts.status.model_copy(update={"eta": eta})

@@ -104,6 +104,7 @@ def _connection(found: Mapping[str, Any], now: datetime) -> ConnectionOverview:
         waiting=found["parked"],
         transfers_waiting=found["waiting"],
         pause=stored_pause(found.get("pause"), now),
+        closed_until=_moment(found.get("closed_ms")),
         breaker=Breakers(**{kind: _breaker(found["breakers"].get(kind)) for kind in Breakers.model_fields}),
         durations={
             kind: eta_of(known) for kind, each in sorted(found["durations"].items()) if (known := in_seconds(each))

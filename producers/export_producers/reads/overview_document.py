@@ -81,6 +81,8 @@ class ConnectionOverview(_Report):
     """Its exports that wait for a transfer worker."""
     pause: ConnectionPause | None = None
     """Its pause by an operator: no export is submitted. Null if it is not paused."""
+    closed_until: Timestamp | None = None
+    """When its next submit window begins. Null if it is in one."""
     breaker: Breakers
     """Its circuit breakers."""
     durations: dict[str, Eta]

@@ -3,7 +3,6 @@
 import pytest
 from structlog.testing import capture_logs
 
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, job_payload
 from export_worker.contract.redis_keys import Role
 from export_worker.lifecycle import endings
 from export_worker.lifecycle.observations import Pending
@@ -35,7 +34,6 @@ async def add_everywhere(site: QueueSite, export_id: str, job_id: str) -> None:
     for place in places:
         await site.redis.zadd(place, {job_id: due_ms})
     await site.redis.zadd(site.keys.open, {export_id: due_ms})
-    await site.redis.set(ARQ_JOB_PREFIX + job_id, job_payload(export_id, int(job_id.rpartition(":")[2]), due_ms))
 
 
 async def test_sweep_does_not_enqueue_an_ended_export(queue_site: QueueSite) -> None:
@@ -56,7 +54,6 @@ async def test_claim_removes_the_entry_of_an_ended_export(queue_site: QueueSite,
     assert await queue_site.claim(role=role) == []
     assert await queue_site.redis.zscore(queue_site.keys.queue(role), job_id) is None
     assert await queue_site.redis.zscore(queue_site.keys.aside(role), job_id) is None
-    assert not await queue_site.redis.exists(ARQ_JOB_PREFIX + job_id)
     assert (await queue_site.queue.status(export_id)).phase == "cancelled"
 
 

@@ -228,15 +228,36 @@ async def test_indexes_take_few_bytes_whatever_values_exports_have(queue_site: Q
     assert (await matching(site, error="e20", phase=Phase.FAILED)).total == 266
 
 
-async def test_sweep_corrects_the_counters_of_a_redis_that_has_lost_keys(queue_site: QueueSite) -> None:
-    await failed(queue_site)
-    waiting = await queue_site.enqueue()
+@pytest.mark.parametrize("lost", ["tally*", "tally", "tally:*", "tally:536871"])
+async def test_sweep_corrects_the_counters_of_a_redis_that_has_lost_keys(queue_site: QueueSite, lost: str) -> None:
     redis, keys = queue_site.redis, queue_site.keys
+    await failed(queue_site)
+    await redis.hset(keys.numbers, "next", 536872 * 4000)  # the next export is in another chunk
+    waiting = await queue_site.enqueue()
     expected = {name: await redis.get(name) for name in await redis.keys(f"{keys.prefix}tally*")}
-    await redis.delete(*expected)
+    await redis.delete(*await redis.keys(keys.prefix + lost))
     await queue_site.sweep()
     assert {name: await redis.get(name) for name in expected} == expected
     assert await ids(queue_site, phase=Phase.QUEUED) == [waiting]
+
+
+async def test_sweep_corrects_counters_that_are_too_high(queue_site: QueueSite) -> None:
+    """An earlier version added to the totals what one chunk had lost."""
+    redis, keys = queue_site.redis, queue_site.keys
+    await failed(queue_site)
+    expected = await redis.get(keys.prefix + "tally")
+    await redis.setrange(keys.prefix + "tally", 0, expected.replace(b"\1", b"\2"))
+    await queue_site.sweep()
+    assert await redis.get(keys.prefix + "tally") == expected
+
+
+async def test_value_keeps_its_code_while_an_export_has_it_though_its_total_was_lost(queue_site: QueueSite) -> None:
+    first, second = await failed(queue_site), await failed(queue_site)
+    await queue_site.redis.delete(queue_site.keys.prefix + "tally")
+    await queue_site.queue.retry(first)  # the total of its error is 0
+    assert await queue_site.queue.values_in_use("error") == ["platform_refused"]
+    await queue_site.sweep()
+    assert await ids(queue_site, error="platform_refused") == [second]
 
 
 async def test_expired_exports_leave_no_index(queue_site: QueueSite) -> None:

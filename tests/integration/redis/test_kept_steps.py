@@ -31,7 +31,9 @@ def next_decision(site: QueueSite, claimed: ClaimedStep) -> Decision:
 async def keep(site: QueueSite, claimed: ClaimedStep, how: Keep | bool) -> ClaimedStep | None:
     """Commits a step, and requests to keep the export for the next one."""
     request = how if isinstance(how, Keep) else Keep.now(is_last_slot=how)
-    return await site.store.commit(claimed, next_decision(site, claimed), site.now, UP, request)
+    following = await site.store.commit(claimed, next_decision(site, claimed), site.now, UP, request)
+    assert not isinstance(following, bytes)
+    return following
 
 
 async def kept(site: QueueSite, claimed: ClaimedStep, how: Keep | bool = FREE) -> ClaimedStep:

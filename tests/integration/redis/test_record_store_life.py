@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from export_producers.records import Offer, Restart
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.status import Phase
 from export_worker.errors import (
     ExportNotFoundError,
@@ -35,7 +34,7 @@ async def test_enqueue_writes_record_indexes_and_entry_and_wakes_workers(queue_s
     facets = {"connection:gio", "kind:growingio.tag_users", "requested_by:library", "phase:queued"}
     assert await facets_in_index(queue_site.redis, keys, export_id) == facets
     assert await queue_site.redis.pttl(keys.export(export_id)) == -1
-    assert 86_000_000 < await queue_site.redis.pttl(ARQ_JOB_PREFIX + keys.job_id(export_id, 0)) <= 86_400_000
+    assert await queue_site.members(keys.queue("control")) == [keys.job_id(export_id, 0)]
     assert await queue_site.notes(export_id) == ["accepted"]
 
 
@@ -166,7 +165,7 @@ async def test_retried_export_does_not_expire_and_gets_a_new_event(queue_site: Q
     assert (status.phase, status.error, status.finished_at) == (Phase.RUNNING, None, None)
     assert [await queue_site.redis.pttl(key) for key in kept] == [-1, -1, -1]
     assert await queue_site.members(keys.open) == [export_id]
-    assert await queue_site.redis.pttl(ARQ_JOB_PREFIX + keys.job_id(export_id, 2)) > 86_000_000
+    assert await queue_site.members(keys.queue("control")) == [keys.job_id(export_id, 2)]
     claimed = await queue_site.one()
     assert (claimed.retry, claimed.export.phase) == ("poll", Phase.FAILED)
     await queue_site.commit(claimed, transitions.restart(claimed.export, claimed.retry, queue_site.moment()))
@@ -221,7 +220,10 @@ async def test_retry_with_an_outdated_step_changes_nothing(queue_site: QueueSite
     # A second retry, which read the status before the first retry wrote: once with the new step, once with the old.
     for step in (2, 1):
         late = Restart(seen, seen.model_copy(update={"phase": Phase.RUNNING}), step, "poll", queue_site.now)
-        assert await queue._retry.word(late.keys(queue_site.keys, ""), late.arguments(queue_site.keys)) == "changed"
+        assert (
+            await queue._restarts._script.word(late.keys(queue_site.keys, ""), late.arguments(queue_site.keys))
+            == "changed"
+        )
     assert await queue_site.everything() == before
 
 
@@ -232,8 +234,8 @@ async def test_retry_with_an_outdated_step_changes_nothing(queue_site: QueueSite
 async def test_sweep_enqueues_an_export_whose_queue_entry_is_lost(queue_site: QueueSite, role: Any) -> None:
     export_id = await (queue_site.running() if role == "control" else queue_site.transferring())
     step = int((await queue_site.record(export_id))["step"])
-    job = ARQ_JOB_PREFIX + queue_site.keys.job_id(export_id, step)
-    await queue_site.redis.delete(queue_site.keys.queue(role), job)
+    job = queue_site.keys.job_id(export_id, step)
+    await queue_site.redis.delete(queue_site.keys.queue(role))
     queue_site.later(4.9)
     assert await queue_site.sweep() == []
     queue_site.later(0.2)
@@ -241,7 +243,7 @@ async def test_sweep_enqueues_an_export_whose_queue_entry_is_lost(queue_site: Qu
         assert await queue_site.sweep() == [export_id]
     assert len(received) == 1
     assert (await queue_site.notes(export_id))[-1] == "enqueued again: its queue entry was lost"
-    assert await queue_site.redis.pttl(job) > 86_000_000
+    assert await queue_site.members(queue_site.keys.queue(role)) == [job]
     assert await queue_site.sweep() == []
     assert (await queue_site.one(role)).export.export_id == export_id
 

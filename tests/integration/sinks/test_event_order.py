@@ -3,8 +3,11 @@
 import asyncio
 from datetime import UTC, datetime
 
+from export_worker.lifecycle import endings
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.redis.outbox import DELIVERY_LEASE_S, Outbox
+from export_worker.lifecycle.export import event_id_of
+from export_worker.redis.claims import NO_SIGNAL
+from export_worker.redis.outbox import DELIVERY_LEASE_S, Outbox, Taking
 from export_worker.redis.replay import Replay
 from export_worker.sinks.base import SinkError, SinkRefusedError, SinkRoute
 from export_worker.sinks.dispatcher import EventDispatcher
@@ -18,7 +21,7 @@ from support.event_sinks import (
     running,
     until,
 )
-from support.redis_site import QueueSite
+from support.redis_site import SINKS, QueueSite
 
 
 async def taken(site: QueueSite, sink: str = "hook") -> list[str]:
@@ -40,6 +43,57 @@ async def test_later_event_waits_while_the_worker_that_took_the_earlier_one_is_d
     queue_site.later(1)
     await dispatcher.flush()
     assert hook.taken == [first, second]
+
+
+async def end_and_deliver(site: QueueSite, dispatcher: EventDispatcher) -> str:
+    """Ends an export as a worker does that delivers its event itself, and returns the id of the event."""
+    await site.enqueue()
+    claimed = await site.one()
+    decision = endings.after_cancel(claimed.export, site.moment())
+    with dispatcher.reserved(decision.export) as reserved:
+        event = await site.store.commit(claimed, decision, site.now, NO_SIGNAL, reserved.taking)
+        reserved.deliver(event if isinstance(event, bytes) else None)
+    return event_id_of(decision.export)
+
+
+async def test_commit_takes_the_event_for_the_sinks_of_its_worker_that_have_room(queue_site: QueueSite) -> None:
+    hook, stream = ScriptedSink(), ScriptedSink(hangs_on=lambda _: True)
+    dispatcher = dispatcher_of(queue_site, at_once=1, hook=hook, stream=stream)
+    first = await end_and_deliver(queue_site, dispatcher)
+    assert await taken(queue_site, "stream") == []  # the worker has taken it, and would lose its lease by dying
+    await until(lambda: stream.tried == [first] and hook.taken == [first])
+    second = await end_and_deliver(queue_site, dispatcher)
+    assert await taken(queue_site, "hook") == []
+    assert await taken(queue_site, "stream") == [second]
+    stream.released.set()
+    await dispatcher.flush()
+    assert (hook.taken, stream.taken) == ([first, second], [first])
+    queue_site.later(DELIVERY_LEASE_S + 1)
+    await dispatcher.flush()
+    assert stream.taken == [first, second]
+    assert [await outbox_of(queue_site).is_empty(sink) for sink in SINKS] == [True, True]
+
+
+async def test_event_that_a_commit_has_taken_is_due_again_when_its_worker_dies(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    claimed = await queue_site.one()
+    decision = endings.after_cancel(claimed.export, queue_site.moment())
+    taking = Taking(("hook",))
+    event = await queue_site.store.commit(claimed, decision, queue_site.now, NO_SIGNAL, taking)
+    first, outbox = event_id_of(decision.export), outbox_of(queue_site)
+    assert isinstance(event, bytes)
+    assert await queue_site.store.commit(claimed, decision, queue_site.now, NO_SIGNAL, taking) is None  # is repeated
+    assert await outbox.take("hook", queue_site.now) == []
+    queue_site.later(DELIVERY_LEASE_S)
+    assert await outbox.take("hook", queue_site.now) == [outbox.delivery(first, event)]
+
+
+async def test_later_event_of_an_export_is_not_taken_by_its_commit(queue_site: QueueSite) -> None:
+    await queue_site.enqueue()
+    claimed = await queue_site.one()
+    again = claimed.export.model_copy(update={"generation": 2})
+    with dispatcher_of(queue_site, hook=ScriptedSink()).reserved(again) as reserved:
+        assert reserved.taking is None
 
 
 async def test_later_event_waits_while_the_sink_refuses_the_earlier_one(queue_site: QueueSite) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from random import Random
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from export_worker.s3.objects import Target, Written
 from export_worker.s3.store import S3Store
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import RecoveredUpload, recover
+from support.noise import noise
 from support.s3_server import (
     Altered,
     Call,
@@ -29,7 +29,7 @@ from support.s3_server import (
     s3_server,
 )
 
-NOISE = Random(5).randbytes(2 * FIRST_PART_BYTES + 100)
+NOISE = noise(2, 100)
 PARTS = [bytearray(NOISE[at : at + FIRST_PART_BYTES]) for at in range(0, len(NOISE), FIRST_PART_BYTES)]
 SHORT = NOISE[:1000]
 BEST_ALGORITHMS = [*ALGORITHMS, None]

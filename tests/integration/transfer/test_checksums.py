@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngin
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import NotResumable, RecoveredUpload
 from export_worker.transfer.transforms.base import Transform, build_transform
+from support.noise import noise
 from support.s3_server import (
     Call,
     Damaged,
@@ -33,7 +33,7 @@ from support.s3_server import (
 )
 from support.transfers import idle_callbacks, progress_of_one_file
 
-NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 12_345)
+NOISE = noise(2, 12_345)
 SHORT, LONG = NOISE[:1000], NOISE
 NAMES = ["CRC64NVME", "CRC32C", "CRC32", "MD5"]
 VALIDATOR = '"v1"'

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import pytest
@@ -25,11 +24,12 @@ from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
 from support.drivers import downloader
+from support.noise import noise
 from support.s3_server import new_bucket, s3_client, s3_credentials, s3_server
 from support.scripted_server import ScriptedServer, dripping_server, raw_server, replied
 from support.transfers import idle_callbacks, progress_of_one_file
 
-NOISE = Random(13).randbytes(2 * FIRST_PART_BYTES + 12_345)
+NOISE = noise(2, 12_345)
 
 
 @pytest.fixture(scope="module")

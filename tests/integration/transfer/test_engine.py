@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from hashlib import md5
-from random import Random
 from typing import Any
 
 import pytest
@@ -34,12 +33,13 @@ from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngin
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES, MIB
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.transforms.base import Transform, build_transform
+from support.noise import noise
 from support.s3_server import Altered, Call, Lost, Refusal, Rewritten, S3Proxy, new_bucket, s3_client, s3_proxy
 from support.transfers import idle_callbacks, progress_of_one_file
 
 PIECE_BYTES = 200_001
 """No multiple of it is a part size, so pieces cross the borders of parts."""
-NOISE = Random(7).randbytes(3 * FIRST_PART_BYTES + 12_345)
+NOISE = noise(3, 12_345)
 
 
 @pytest.fixture(scope="module")

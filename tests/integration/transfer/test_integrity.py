@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 import pytest
@@ -13,11 +12,11 @@ from export_worker.s3.checksums import ALGORITHMS, CRC64NVME, Checksum
 from export_worker.s3.objects import Target
 from export_worker.s3.settings import Integrity
 from export_worker.s3.store import S3Store
-from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from support.certificates import certificate
+from support.noise import noise
 from support.s3_server import Call, Refusal, S3Proxy, new_bucket, s3_client, s3_credentials, s3_proxy
 
-PARTS = [bytearray(Random(5).randbytes(FIRST_PART_BYTES)), bytearray(b"end")]
+PARTS = [bytearray(noise(1)), bytearray(b"end")]
 UNCONFIRMED = frozenset({f"x-amz-checksum-{algorithm.name.lower()}" for algorithm in ALGORITHMS})
 """A store to which these headers are hidden confirms no checksum."""
 

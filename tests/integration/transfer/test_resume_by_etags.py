@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from random import Random
 from typing import Any
 
 import pytest
@@ -19,10 +18,11 @@ from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
 from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import NotResumable, RecoveredUpload
+from support.noise import noise
 from support.s3_server import Call, Lost, Refusal, Rewritten, S3Proxy, new_bucket, s3_client, s3_proxy
 from support.transfers import idle_callbacks, progress_of_one_file
 
-NOISE = Random(23).randbytes(3 * FIRST_PART_BYTES + 12_345)
+NOISE = noise(3, 12_345)
 ALL_PARTS = 4
 Rule = Callable[[Call], Any]
 

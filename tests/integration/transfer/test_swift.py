@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from random import Random
 from typing import Any
 
 import pytest
@@ -20,11 +19,12 @@ from export_worker.transfer.part_sizes import FIRST_PART_BYTES
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, recover
 from export_worker.transfer.transforms.base import Transform, build_transform
 from export_worker.transfer.upload_notes import digest_of
+from support.noise import noise
 from support.s3_server import Damaged, Refusal, Rule, new_bucket, s3_client, s3_proxy
 from support.swift_server import AWS_ENVIRONMENT
 from support.transfers import idle_callbacks, progress_of_one_file
 
-NOISE = Random(17).randbytes(2 * FIRST_PART_BYTES + 4321)
+NOISE = noise(2, 4321)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Transitions after submits, polls and stored files."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +16,8 @@ from export_worker.errors import (
     StorageError,
 )
 from export_worker.lifecycle import endings, submits, transitions
-from export_worker.lifecycle.decisions import StepHistory
-from export_worker.lifecycle.export import Export, Failed, Running, Transferring, status_of
+from export_worker.lifecycle.decisions import Decision, OperationRetry, StepHistory
+from export_worker.lifecycle.export import Export, Failed, Queued, Running, Transferring, status_of
 from export_worker.lifecycle.observations import OperationFailed, Pending, Ready, RemoteFile, Stored, Submitted
 from export_worker.lifecycle.transitions import EMPTY_POLLS_MAX
 from support.export_states import (
@@ -332,3 +334,59 @@ def test_missing_result_of_submit_or_poll_keeps_state() -> None:
     for export in (export_of(), running()):
         again = endings.after_failure(export, ResultMissingError("404"), at(1), POLICY).export
         assert again.state == export.state
+
+
+# Operations that the platform reports as failed
+
+
+RETRYING = replace(POLICY, operation_retry=OperationRetry(times=2, after_s=600.0))
+ERROR = OperationFailed("ERROR", "out of memory")
+
+
+def after_error(export: Export, after_s: float) -> Decision:
+    return transitions.after_poll(export, running_state(export), ERROR, at(after_s), RETRYING)
+
+
+def submitted_again(export: Export, after_s: float) -> Export:
+    return transitions.after_submit(submits.count_submit(export), Submitted("op2"), at(after_s), RETRYING).export
+
+
+def test_failed_operation_is_submitted_again_after_a_wait_as_often_as_the_connection_says() -> None:
+    first = after_error(running(), 1)
+    assert (first.export.state, due_in_s(first, at(1))) == (Queued(), 600.0)
+    assert first.note == "operation failed, submit 1 of 2 more in 600.0 s: out of memory"
+    assert code_of(first.export) == ErrorCode.PLATFORM_ERROR
+    second = after_error(submitted_again(saved(first.export), 601), 602)
+    assert second.note == "operation failed, submit 2 of 2 more in 600.0 s: out of memory"
+    last = after_error(submitted_again(saved(second.export), 1202), 1203).export
+    assert last.error is not None
+    assert last.error.message == "out of memory; 2 earlier operation(s) of the export have failed as well"
+    assert (last.phase, last.counters.submits, last.counters.retries) == (Phase.FAILED, 3, 2)
+
+
+def test_wait_after_a_failed_operation_ends_at_the_deadline() -> None:
+    decision = after_error(running(deadline_s=60), 10)
+    assert due_in_s(decision, at(10)) == 50.0
+    ended = endings.after_deadline(decision.export, at(60), RETRYING).export
+    assert code_of(ended) == ErrorCode.DEADLINE_EXCEEDED
+    assert ended.error is not None
+    assert ended.error.message.endswith("its phase was queued; last failure: out of memory")
+
+
+def test_failed_operation_is_not_submitted_again_while_a_submit_is_unclear() -> None:
+    """A driver may submit in a poll. An operation of such a submit may still run."""
+    assert after_error(submits.with_unclear_submit(running()), 1).export.phase is Phase.FAILED
+
+
+def test_unclear_submit_after_a_failed_operation_follows_resubmit() -> None:
+    policy = replace(RETRYING, resubmit="never")
+    queued = submits.count_submit(after_error(running(), 1).export)
+    unclear = PlatformUnavailableError("HTTP 504", unclear=True)
+    assert code_of(endings.after_failure(queued, unclear, at(601), policy).export) == ErrorCode.SUBMIT_UNCLEAR
+
+
+def test_retry_by_hand_counts_failed_operations_from_the_beginning() -> None:
+    queued = after_error(running(), 1).export
+    cancelled = endings.after_cancel(queued, at(2)).export
+    assert cancelled.operation_retries == 1
+    assert transitions.restart(cancelled, "submit", at(3)).export.operation_retries == 0

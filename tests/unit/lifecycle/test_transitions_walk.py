@@ -20,7 +20,7 @@ from export_worker.errors import (
     SubmitUnclearError,
 )
 from export_worker.lifecycle import decisions, endings, submits, transitions
-from export_worker.lifecycle.decisions import Decision, Moment, Policy, StepHistory
+from export_worker.lifecycle.decisions import Decision, Moment, OperationRetry, Policy, StepHistory
 from export_worker.lifecycle.export import (
     Cancelled,
     Ended,
@@ -80,14 +80,16 @@ class Walk(RuleBasedStateMachine):
         deadline_s=st.none() | st.floats(1, 3600).map(lambda seconds: round(seconds, 6)),
         many_attempts=st.booleans(),
         resubmit=st.sampled_from(list(UNCLEAR_MAX)),
+        retry=st.builds(OperationRetry, st.integers(0, 2), st.floats(1, 900)),
     )
-    def accept(self, deadline_s: float | None, many_attempts: bool, resubmit: Resubmit) -> None:
-        self.policy = Policy(POLICY.poll, POLICY.retry, 50 if many_attempts else 3, 600.0, resubmit)
+    def accept(self, deadline_s: float | None, many_attempts: bool, resubmit: Resubmit, retry: OperationRetry) -> None:
+        self.policy = Policy(POLICY.poll, POLICY.retry, 50 if many_attempts else 3, 600.0, resubmit, retry)
         self.export = export_of(deadline_s=deadline_s)
         self.now = START
         self.generation = 1
         self.submits = 0
         self.unclear = 0
+        self.failed_operations = 0
 
     @property
     def open(self) -> bool:
@@ -113,8 +115,10 @@ class Walk(RuleBasedStateMachine):
         assert self.open, "a terminal phase has changed"
         assert (after.generation, after.set_going_at) == (before.generation, before.set_going_at)
         stepped_back = (before.phase, after.phase) == (Phase.TRANSFERRING, Phase.RUNNING)
-        assert after.phase in ENDED or ORDER.index(after.phase) - ORDER.index(before.phase) in {0, 1} or stepped_back
-        assert may_step_back or not stepped_back
+        starts_over = (before.phase, after.phase) == (Phase.RUNNING, Phase.QUEUED)
+        forward = after.phase in ENDED or ORDER.index(after.phase) - ORDER.index(before.phase) in {0, 1}
+        assert forward or stepped_back or starts_over
+        assert may_step_back or not (stepped_back or starts_over)
         for name, count in before.counters:
             assert getattr(after.counters, name) >= count
         assert after.updated_at == self.now
@@ -216,11 +220,18 @@ class Walk(RuleBasedStateMachine):
             self.fail(seen, draw, spared=spared and seen.outage)
             return
         state = running_state(self.export)
+        failed = isinstance(seen, OperationFailed)
         self.commit(
             transitions.after_poll(
                 self.export, state, seen, self.moment(draw), self.policy, history=StepHistory(durations_s)
-            )
+            ),
+            may_step_back=failed,
         )
+        if failed:
+            self.failed_operations += 1
+            is_last = self.failed_operations > self.policy.operation_retry.times
+            assert self.export.phase is (Phase.FAILED if is_last else Phase.QUEUED)
+            assert code_of(self.export) == ErrorCode.PLATFORM_ERROR
         if isinstance(seen, Pending):
             assert running_state(self.export).submitted_at == state.submitted_at
             assert saved_moment(running_state(self.export).looked_at) == saved_moment(self.now)
@@ -258,7 +269,7 @@ class Walk(RuleBasedStateMachine):
         assert isinstance(before, Ended)
         self.now += timedelta(seconds=delay_s)
         again = transitions.restart(self.export, start, self.moment(draw)).export
-        self.unclear = 0
+        self.unclear = self.failed_operations = 0
         self.generation += 1
         reached = ["submit"] if before.operation_id is None else ["submit", "poll"]
         if isinstance(before, Failed | Cancelled) and before.files:

@@ -222,6 +222,38 @@ def test_pause_by_an_operator_concerns_submits_only(phase: Phase) -> None:
     assert explained(Phase.QUEUED, operator_pause=ended) == explained(Phase.QUEUED)
 
 
+@pytest.mark.parametrize("parked", [None, 3])
+def test_queued_export_outside_of_the_submit_windows_has_the_next_one(parked: int | None) -> None:
+    text = explained(Phase.QUEUED, window_ms=epoch_ms(LATER), parked=parked, due_ms=epoch_ms(NOW))
+    assert text == (
+        "Connection gio is outside of its submit windows until 2026-11-22T03:05:00.000Z (in 5 min). "
+        "Until then, no export of the connection is submitted. Polls and transfers continue."
+    )
+    paused = ConnectionPause(since=EARLIER)
+    assert "paused by" in explained(Phase.QUEUED, window_ms=epoch_ms(LATER), operator_pause=paused, parked=parked)
+
+
+@pytest.mark.parametrize(
+    ("phase", "found"),
+    [
+        (Phase.RUNNING, {"window_ms": epoch_ms(LATER)}),
+        (Phase.TRANSFERRING, {"window_ms": epoch_ms(LATER)}),
+        (Phase.QUEUED, {"window_ms": epoch_ms(NOW)}),
+        # It waits for longer than the window, for example after a failed operation.
+        (Phase.QUEUED, {"window_ms": epoch_ms(LATER), "due_ms": epoch_ms(LATER) + 1}),
+    ],
+)
+def test_submit_windows_are_no_reason_for_other_waits(phase: Phase, found: dict[str, Any]) -> None:
+    due = {key: value for key, value in found.items() if key == "due_ms"}
+    assert explained(phase, **found) == explained(phase, **due)
+
+
+def test_estimate_of_an_export_outside_of_the_submit_windows_begins_with_the_next_one() -> None:
+    found: dict[str, Any] = {"window_ms": epoch_ms(LATER), "due_ms": None, "slots_max": 2, "durations_s": [600.0] * 20}
+    assert explained(Phase.QUEUED, parked=1, **found).endswith("its slot is free in about 5 min.")
+    assert explained(Phase.QUEUED, parked=4, **found).endswith("its slot is free in about 25 min.")
+
+
 def test_transfer_whose_store_no_worker_can_use_has_the_reason() -> None:
     expected = (
         "No transfer worker can use the store of connection gio: NoSuchBucket. "

@@ -11,18 +11,8 @@ from support.paths import ROOT
 
 FOLDERS = (ROOT / "worker/export_worker/redis/lua", ROOT / "producers/export_producers/lua")
 SCRIPTS = sorted(path for folder in FOLDERS for path in folder.glob("*.lua"))
-PARTS = {
-    "clock",
-    "breakers",
-    "claim_control",
-    "claim_transfer",
-    "indexes",
-    "keep",
-    "rows",
-    "statistics",
-    "past",
-    "batches",
-}
+PARTS = {"clock", "breakers", "claim_control", "claim_transfer", "indexes", "keep", "rows", "statistics", "past"}
+PARTS |= {"changes", "commit_next", "commit_end", "batches"}
 """Files that Redis runs with another one, such as `claim.lua`, which documents the whole script."""
 
 
@@ -63,7 +53,8 @@ def test_every_script_documents_its_keys_argument_and_answer(path: Path) -> None
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_every_field_that_a_script_reads_is_documented(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    documented = (path.parent / "claim.lua").read_text(encoding="utf-8") if path.stem in PARTS else source
+    whole = f"{path.stem.partition('_')[0]}.lua" if path.stem.startswith("commit_") else "claim.lua"
+    documented = (path.parent / whole).read_text(encoding="utf-8") if path.stem in PARTS else source
     header = documented[: documented.index("local args =")]
     read = set(re.findall(r"\bargs\.(\w+)", source))
     assert {name for name in read if not re.search(rf"\b{name}\b", header)} == set()

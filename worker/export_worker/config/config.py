@@ -31,6 +31,7 @@ from export_worker.config.problems import not_json, setting_problem, variable_na
 from export_worker.config.queues import Namespace, RedisUrl
 from export_worker.config.recipes import in_folder, make_kinds_known, platform_of_connection, with_recipes
 from export_worker.config.s3 import S3Settings
+from export_worker.config.schedules import SCHEDULES_MAX, ScheduleSettings, check_schedules
 from export_worker.config.sinks import AnySink, RedisStreamSink
 from export_worker.config.sources import ENV_DELIMITER, ENV_PREFIX, Sources
 from export_worker.config.transfer import TransferSettings
@@ -96,6 +97,10 @@ class Config(Documented, BaseSettings):
     """`[sinks.NAME]`: the destinations of completion events. Default: one Redis stream, named `stream`."""
     triggers: dict[SectionName, AnyTrigger] = {}
     """`[triggers.NAME]`: the sources of messages that request exports. Default: none."""
+    schedules: Annotated[dict[SectionName, ScheduleSettings], Field(max_length=SCHEDULES_MAX)] = {}
+    """`[schedules.NAME]`: exports that workers request at fixed times. Default: none, at most 10,000.
+
+    All workers of a namespace must have the same schedules."""
     gateway: GatewaySettings = GatewaySettings()
     """`[gateway]`: the HTTP API."""
     retry: RetrySettings = RetrySettings()
@@ -186,9 +191,10 @@ def load_config(path: str | None = None) -> Config:
     try:
         with _located(Sources(str(file), text, os.environ)), in_folder(file.parent if file else Path()):
             config = _checked(settings)
+            make_kinds_known(config.connections)
+            check_schedules(config.schedules, config.platforms(), config.sinks)
     except SettingsError:
         raise ConfigError(*not_json(_variables_that_are_not_json())) from None
-    make_kinds_known(config.connections)
     return config
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from export_worker.contract.model import Model, Timestamp
 from export_worker.contract.phase import Phase
@@ -51,6 +51,7 @@ BatchName = Annotated[
 ]
 """The name of a batch. It is a part of the key of the manifest."""
 
+_TimeMs = Annotated[int, Field(ge=0, le=NO_END_MS)]
 _NAME: TypeAdapter[str] = TypeAdapter(BatchName)
 
 
@@ -200,7 +201,7 @@ class StoredBatch(_Report):
 
     seed: str
     total: int
-    created_ms: int
+    created_ms: _TimeMs
     requested_by: str = ""
     connections: str = "[]"
     accepted: int = 0
@@ -209,7 +210,7 @@ class StoredBatch(_Report):
     failed: int = 0
     cancelled: int = 0
     generation: int = 0
-    ended_ms: int | None = None
+    ended_ms: _TimeMs | None = None
     stop: int | None = None
     manifest: str | None = None
 
@@ -223,13 +224,6 @@ class StoredBatch(_Report):
         found = zip(BATCH_FIELDS, values, strict=True)
         fields = {name: value.decode() for name, value in found if value is not None}
         return cls.model_validate(fields) if "seed" in fields else None
-
-    @field_validator("created_ms", "ended_ms")
-    @classmethod
-    def _real_time(cls, at_ms: int | None) -> int | None:
-        if at_ms is not None and not 0 <= at_ms <= NO_END_MS:
-            raise ValueError("must be a time in milliseconds")
-        return at_ms
 
     @property
     def state(self) -> Literal["accepting", "running", "cancelling", "completed"]:

@@ -9,13 +9,18 @@ import inspect
 import sys
 from functools import cache
 
-from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 
 class Documented(BaseModel):
-    """A model whose JSON Schema describes every field that has a docstring."""
+    """A model whose JSON Schema describes every field that has a docstring.
+
+    Its validator is built when it is used first: no process uses all models.
+    """
+
+    model_config = ConfigDict(defer_build=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /) -> JsonSchemaValue:

@@ -1,22 +1,14 @@
-"""The queue entry of a step: the function, key and payload of an arq job."""
+"""What arq needs to know of queue entries. An entry is a job id: everything else is in the record of its export.
+
+Version 0.1 also wrote a payload for each entry, which no version has read. It expires by itself.
+"""
 
 import json
 
 STEP_FUNCTION = "export_step.v1"
 """The name of the only arq function. Queue entries outlive a deployment, so the name has a version."""
 
-ARQ_JOB_PREFIX = "arq:job:"
-"""The beginning of the key of a job's payload. arq's job id follows."""
-
-JOB_TTL_MS = 86_400_000
-"""A job's payload expires this long after the job is due. The sweep enqueues an export that waits longer again."""
-
 _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
-
-
-def job_payload(export_id: str, step: int, enqueued_ms: int) -> str:
-    """Returns an arq job that calls the step function. It has only ids: everything else is in the export's record."""
-    return _encode({"t": None, "f": STEP_FUNCTION, "a": [export_id, step], "k": {}, "et": enqueued_ms})
 
 
 def dump_job(value: object) -> bytes:

@@ -1,10 +1,9 @@
 """The keys in Redis. Producers and workers must agree on them to the letter, so both use this module.
 
-Every key of export-worker begins with the namespace. arq's own keys (`arq:job:…`) begin with a prefix that cannot be
-configured; the namespace is in the job id behind it.
+Every key of export-worker begins with the namespace.
 
 A Redis cluster puts a key into a slot by the text between its first braces, the hash tag. So all keys of a namespace
-with a hash tag, such as `{exports}`, are in one slot, and those of arq as well.
+with a hash tag, such as `{exports}`, are in one slot.
 """
 
 import re
@@ -14,7 +13,9 @@ from hashlib import sha256
 from json import dumps
 from typing import Literal
 
+from export_worker.contract.event_keys import EventKeys
 from export_worker.contract.facets import Facet
+from export_worker.contract.schedule_keys import ScheduleKeys
 
 Role = Literal["control", "transfer"]
 """`control` steps call the platform: submit, poll, cancel. `transfer` steps move files into S3."""
@@ -37,10 +38,8 @@ _HASH_TAG = re.compile(r"\{[^{}]+\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(EventKeys, ScheduleKeys):
     """Every key of one namespace."""
-
-    namespace: str
 
     @property
     def home(self) -> str | None:
@@ -85,6 +84,10 @@ class Keys:
         See `contract.past`. An export that an earlier version has ended keeps its hash.
         """
         return f"{self.namespace}:past:{export_id}"
+
+    def restarted(self, export_id: str) -> str:
+        """String with a TTL: JSON of the last retry with a condition, for a repeated call: `call` and `status`."""
+        return f"{self.namespace}:restarted:{export_id}"
 
     @property
     def open(self) -> str:
@@ -199,45 +202,6 @@ class Keys:
     def sinks(self) -> str:
         """Hash of sink → type. Workers announce theirs when they start."""
         return f"{self.namespace}:sinks"
-
-    def event(self, event_id: str) -> str:
-        """String: one event as it is delivered."""
-        return f"{self.namespace}:event:{event_id}"
-
-    def outbox(self, sink: str) -> str:
-        """Sorted set of event ids by the time (ms) of their next delivery to one sink. Version 0.2 does not know it."""
-        return f"{self.namespace}:to-deliver:{sink}"
-
-    def earlier_outbox(self, sink: str) -> str:
-        """The outbox of version 0.2, which would remove events of packed records. Its events move to `outbox`."""
-        return f"{self.namespace}:outbox:{sink}"
-
-    def refusals(self, sink: str) -> str:
-        """Hash of event id → `failures:first`: how often one sink has refused it, and since when (ms)."""
-        return f"{self.namespace}:refusals:{sink}"
-
-    def answers(self, sink: str) -> str:
-        """Hash of event id → text: the last answer of one sink that has refused it. Version 0.2 does not write it."""
-        return f"{self.namespace}:answers:{sink}"
-
-    def undelivered(self, sink: str) -> str:
-        """Hash of event id → JSON: an event whose delivery to one sink was given up, when and why."""
-        return f"{self.namespace}:undelivered:{sink}"
-
-    def given_up(self, sink: str) -> str:
-        """Sorted set of the ids in `undelivered` by the time (ms) of the note. Version 0.2 does not write it."""
-        return f"{self.namespace}:given-up:{sink}"
-
-    def delivered(self, sink: str) -> str:
-        """List of `ID MS AGE_MS`: the last events that one sink has taken, when, and how old; the newest first.
-
-        Version 0.2 does not write it.
-        """
-        return f"{self.namespace}:delivered:{sink}"
-
-    def sink_test(self, event_id: str) -> str:
-        """String with a TTL: JSON as in `undelivered`, if a sink has refused this test event."""
-        return f"{self.namespace}:sink-test:{event_id}"
 
     def dead(self, trigger: str) -> str:
         """Stream: the dead letters of one trigger, in the fields `id`, `reason` and `message`."""
@@ -362,16 +326,18 @@ class Keys:
 
     @property
     def paused(self) -> str:
-        """Sorted set of the connections that an operator has paused, by the time (ms) until when they submit nothing.
-
-        A pause that only an operator ends has the score `NO_END_MS`. The first claim after its end removes a pause.
-        """
+        """Sorted set of paused connections by the end (ms) or `NO_END_MS`; the first claim after it removes a pause."""
         return f"{self.namespace}:paused"
 
     @property
     def pauses(self) -> str:
         """Hash of connection → JSON: since when, by whom and why it is paused. See `paused`."""
         return f"{self.namespace}:pauses"
+
+    @property
+    def closed(self) -> str:
+        """Sorted set of connections outside of their submit windows, by the time (ms) of the next; as `paused`."""
+        return f"{self.namespace}:closed"
 
     @property
     def bulks(self) -> str:
@@ -381,8 +347,7 @@ class Keys:
     def bulk(self, bulk_id: str) -> str:
         """Hash with a TTL: one bulk run.
 
-        - `order`, `progress`: JSON texts;
-        - `stop`: a caller has requested that it stops;
+        - `order`, `progress`: JSON texts; `stop`: a caller has requested that it stops;
         - `owner`, `until`: the gateway that runs it, and until when (ms) without a further save.
         """
         return f"{self.namespace}:bulk:{bulk_id}"

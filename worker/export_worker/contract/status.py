@@ -93,6 +93,8 @@ class Eta(_Report):
     """95 % of the operations took at most so many seconds."""
     samples: Count
     """How many operations are compared. With a few, the two durations are rough."""
+    submits_from: Annotated[Timestamp | None, Field(exclude_if=_is_none)] = None
+    """When the next submit window of the connection begins. Missing if it is in one, and after the submit."""
 
 
 class StoredObject(_Report):

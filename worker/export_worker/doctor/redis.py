@@ -13,7 +13,6 @@ from arq.connections import ArqRedis
 from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError, RedisError, ResponseError
 
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX
 from export_worker.contract.redis_keys import Keys
 from export_worker.doctor.finding import Finding, Findings, good, unreachable, warning, wrong
 from export_worker.redis.client import commands
@@ -179,11 +178,10 @@ class _ScratchKeys:
     set: str
     string: str
     stream: str
-    job: str
     channel: str
 
     def keys(self) -> tuple[str, ...]:
-        return self.hash, self.list, self.set, self.string, self.stream, self.job
+        return self.hash, self.list, self.set, self.string, self.stream
 
 
 def _scratch_keys(keys: Keys) -> _ScratchKeys:
@@ -194,7 +192,6 @@ def _scratch_keys(keys: Keys) -> _ScratchKeys:
         set=f"{prefix}:set",
         string=f"{prefix}:string",
         stream=f"{prefix}:stream",
-        job=f"{ARQ_JOB_PREFIX}{prefix}",
         channel=f"{keys.prefix}wake:doctor",
     )
 
@@ -210,7 +207,6 @@ def _commands(scratch: _ScratchKeys) -> dict[str, Callable[[Any], Any]]:
     return {
         "SET": lambda pipe: pipe.set(scratch.string, "1", px=_TTL_MS),
         "GET": lambda pipe: pipe.get(scratch.string),
-        "SET of a queue entry": lambda pipe: pipe.set(scratch.job, "1", px=_TTL_MS),
         "HSET": lambda pipe: pipe.hset(scratch.hash, mapping={"a": "1"}),
         "HGET": lambda pipe: pipe.hget(scratch.hash, "a"),
         "HMGET": lambda pipe: pipe.hmget(scratch.hash, ["a"]),

@@ -12,6 +12,19 @@ from export_worker.lifecycle.resubmit import Resubmit
 
 
 @dataclass(frozen=True, slots=True)
+class OperationRetry:
+    """What follows when the platform reports that an operation has failed.
+
+    Args:
+        times: How often an export is submitted again.
+        after_s: Seconds between the failure and the next submit.
+    """
+
+    times: int = 0
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How long the exports of one connection wait, and when they fail.
 
@@ -21,6 +34,7 @@ class Policy:
         max_attempts: An export fails after this many failures in a row.
         deadline_s: Seconds from acceptance after which an export fails, unless its request has its own deadline.
         resubmit: How often a submit is repeated that the platform may have received.
+        operation_retry: What follows when the platform reports that an operation has failed.
     """
 
     poll: PollSchedule
@@ -28,6 +42,7 @@ class Policy:
     max_attempts: int
     deadline_s: float
     resubmit: Resubmit = "once"
+    operation_retry: OperationRetry = OperationRetry()
 
 
 @dataclass(frozen=True, slots=True)

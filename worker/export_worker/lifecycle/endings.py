@@ -15,7 +15,7 @@ from export_worker.errors import (
     StoragePausedError,
     SubmitUnclearError,
 )
-from export_worker.lifecycle.decisions import Decision, Moment, Policy, due_after, updated
+from export_worker.lifecycle.decisions import Decision, Moment, Policy, due_after, progressed, updated
 from export_worker.lifecycle.export import (
     Cancelled,
     Ended,
@@ -99,6 +99,31 @@ def after_failure(
     )
     retry_s = (due_at - moment.now).total_seconds()
     return Decision(retried, f"{report.step} failed ({error.code}), retry in {retry_s:.1f} s: {cause}")
+
+
+def after_operation_failure(export: Export, message: str, moment: Moment, policy: Policy) -> Decision:
+    """Decides after the platform has reported that an operation failed: submit again after a wait, or fail the export.
+
+    During the wait the export has no slot. An export with an unclear submit is not submitted again: an operation of
+    that submit may still run.
+    """
+    retry, earlier = policy.operation_retry, export.operation_retries
+    if earlier >= retry.times or export.unclear_submits:
+        repeated = f"{message}; {earlier} earlier operation(s) of the export have failed as well"
+        return fail(export, ErrorCode.PLATFORM_ERROR, repeated if earlier else message, moment)
+    due_at = due_after(export, moment, retry.after_s, policy)
+    queued = progressed(
+        export,
+        moment,
+        state=Queued(),
+        error=ErrorReport(code=ErrorCode.PLATFORM_ERROR, message=message, step=export.step_name, retryable=True),
+        due_at=due_at,
+        operation_retries=earlier + 1,
+        counters=export.counters.model_copy(update={"retries": export.counters.retries + 1}),
+    )
+    wait_s = (due_at - moment.now).total_seconds()
+    note = f"operation failed, submit {earlier + 1} of {retry.times} more in {wait_s:.1f} s: {message}"
+    return Decision(queued, note)
 
 
 def _may_be_temporary(export: Export, error: StepError, *, refusal_is_final: bool) -> bool:

@@ -130,6 +130,8 @@ class Export(_Record):
         unclear_submits: Submits since the last known operation that the platform may have received; see `submits`.
         open_submits: Submits that the running step has begun: saved before the request is sent, and 0 in each decision.
             The next worker of a step finds more than 0 only if the worker before it has stopped in a submit.
+        operation_retries: How often the export was queued again after a failed operation, since acceptance or the last
+            retry by hand. Workers of version 0.2 drop it, and then the count begins again.
     """
 
     export_id: str
@@ -147,6 +149,7 @@ class Export(_Record):
     earlier_files: list[EarlierFiles] = []
     unclear_submits: int = 0
     open_submits: int = 0
+    operation_retries: int = 0
 
     @property
     def phase(self) -> Phase:

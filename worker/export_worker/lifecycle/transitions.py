@@ -19,7 +19,7 @@ from export_worker.lifecycle.decisions import (
     progressed,
     updated,
 )
-from export_worker.lifecycle.endings import fail
+from export_worker.lifecycle.endings import after_operation_failure, fail
 from export_worker.lifecycle.export import (
     Ended,
     Export,
@@ -67,7 +67,7 @@ def after_poll(
     *,
     history: StepHistory = NO_HISTORY,
 ) -> Decision:
-    """Decides after a poll: poll again later, transfer the files, or fail."""
+    """Decides after a poll: poll again later, transfer the files, submit again, or fail."""
     counters = export.counters.model_copy(update={"polls": export.counters.polls + 1})
     export = updated(export, moment, counters=counters)
     match polled:
@@ -90,7 +90,7 @@ def after_poll(
             )
         case OperationFailed():
             failed = state.model_copy(update={"stage": polled.stage})
-            return fail(updated(export, moment, state=failed), ErrorCode.PLATFORM_ERROR, polled.message, moment)
+            return after_operation_failure(updated(export, moment, state=failed), polled.message, moment, policy)
 
 
 def _still_named(state: Running, polled: Ready) -> list[ManifestObject]:
@@ -205,6 +205,7 @@ def restart(export: Export, start: str, moment: Moment) -> Decision:
         set_going_at=moment.now,
         generation=export.generation + 1,
         unclear_submits=0,
+        operation_retries=0,
     )
     return Decision(restarted, f"restarted from {restarted.step_name}")
 

@@ -27,6 +27,7 @@ from export_worker.egress.hosts import split_host_and_port
 from export_worker.egress.network_settings import NetworkSettings
 from export_worker.errors import ConfigError
 from export_worker.lifecycle.resubmit import Resubmit
+from export_worker.lifecycle.submit_settings import OperationRetrySettings, SubmitWindows
 from export_worker.s3.settings import LIKE_ALL, ConnectionStorage
 
 
@@ -88,6 +89,10 @@ class ConnectionSettings(NetworkSettings):
     death of a worker. With `never` such an export fails with `submit_unclear`. With `once` it submits once more, and
     the next such submit fails it. With `always` it submits until its attempts are used up, and the platform may run
     its operation many times."""
+    retry_operation: OperationRetrySettings = OperationRetrySettings()
+    """`retry_operation`: how often an operation that the platform reports as failed is submitted again."""
+    submit_windows: SubmitWindows = SubmitWindows()
+    """`submit_windows`: the hours in which exports of this connection are submitted, and times of maintenance."""
     max_in_flight: Annotated[int, Field(ge=1)] = 8
     """The number of exports that run on the platform at once, over all workers. Default 8, at least 1."""
     requests_per_second: Annotated[float, Field(gt=0)] = 5.0

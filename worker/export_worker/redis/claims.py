@@ -15,6 +15,7 @@ from export_worker.contract.slowness import in_seconds
 from export_worker.contract.status import Status
 from export_worker.contract.trace import TraceContext
 from export_worker.lifecycle.export import Export, accepted
+from export_worker.lifecycle.windows import Windows
 from export_worker.redis.file_lists import read_state
 from export_worker.redis.scripts import original_bytes
 
@@ -142,6 +143,14 @@ class Timings:
     breaker_max_s: float = 300.0
     breaker_threshold: int = 3
 
+    def breaker(self) -> dict[str, object]:
+        """Returns the arguments of a script that may open a circuit breaker."""
+        return {
+            "breaker_threshold": self.breaker_threshold,
+            "breaker_first_ms": int(self.breaker_first_s * 1000),
+            "breaker_max_ms": int(self.breaker_max_s * 1000),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -152,11 +161,13 @@ class ConnectionLimits:
         requests_per_second: Requests to the platform. A burst of one second's requests is allowed.
         deadline_s: Seconds until the deadline of an export whose request has none. A claim checks it also while the
             export waits for a slot or for the platform.
+        windows: When its exports are submitted; None for at all times.
     """
 
     slots: int
     requests_per_second: float
     deadline_s: float = 86_400.0
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +189,13 @@ class PlatformSignal:
 
     def arguments(self, timings: Timings) -> dict[str, object]:
         """Returns the arguments of the commit about the platform."""
-        return {
+        found: dict[str, object] = {
             "call": self.call,
             "check": self.check,
-            "pause_ms": int(self.pause_s * 1000),
-            "breaker_threshold": timings.breaker_threshold,
-            "breaker_first_ms": int(timings.breaker_first_s * 1000),
-            "breaker_max_ms": int(timings.breaker_max_s * 1000),
+            "pause_ms": int(self.pause_s * 1000) or None,
             "duration_ms": None if self.duration_s is None else int(self.duration_s * 1000),
         }
+        return found | timings.breaker() if self.call == "failed" or self.check == "down" else found
 
 
 NO_SIGNAL = PlatformSignal()

@@ -54,6 +54,24 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Taking:
+    """The deliveries of an event that the commit of its export takes for this worker, as `Outbox.take` would.
+
+    Args:
+        sinks: The sinks that the worker delivers the event to at once.
+        lease_s: When the lease ends, the deliveries are offered to every worker.
+    """
+
+    sinks: tuple[str, ...]
+    lease_s: float = DELIVERY_LEASE_S
+
+    def arguments(self, keys: Keys, now: datetime) -> dict[str, object]:
+        """Returns the argument of the commit."""
+        until_ms = epoch_ms(now + timedelta(seconds=self.lease_s))
+        return {"until_ms": until_ms, "outboxes": {keys.outbox(sink): True for sink in self.sinks}}
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """When a sink has taken an event, and how old the event was."""
 
@@ -78,6 +96,7 @@ class Outbox:
         self._retention_ms = int(retention_s * 1000)
         self.lease_s = lease_s
         self._take = Script(redis, script("past", "take_deliveries"))
+        self._acknowledge = Script(redis, script("acknowledge"))
 
     async def take(self, sink: str, now: datetime, most: int = DELIVERIES_MAX) -> list[Delivery]:
         """Takes due deliveries of one sink. Each is due again when its lease ends, unless it is acknowledged."""
@@ -98,9 +117,19 @@ class Outbox:
             },
         )
         return [
-            _delivery(item["event_id"], self._json(item["event_id"], event), item.get("refusals", ""))
+            self.delivery(item["event_id"], event, item.get("refusals", ""))
             for item, event in zip(answer.get("deliveries", ()), events, strict=True)
         ]
+
+    def delivery(self, event_id: str, stored: bytes | None, refusals: str = "") -> Delivery:
+        """Returns the delivery of a stored event.
+
+        Args:
+            refusals: `failures:first`, as Redis has it; empty if no sink has refused it.
+        """
+        failures, _, first_ms = refusals.partition(":")
+        event = self._json(event_id, stored)
+        return Delivery(event_id, event, int(failures or 0), int(first_ms) if first_ms else None)
 
     def _json(self, event_id: str, stored: bytes | None) -> str:
         """Returns an event as it is delivered; empty if it cannot be read."""
@@ -123,18 +152,19 @@ class Outbox:
         Args:
             taken: When the sink has accepted it. Without it, the delivery is not listed.
         """
-        async with self._client.pipeline(transaction=True) as pipe:
-            pipe.zrem(self._keys.outbox(sink), event_id)
-            pipe.hdel(self._keys.refusals(sink), event_id)
-            pipe.hdel(self._keys.answers(sink), event_id)
-            pipe.hdel(self._keys.undelivered(sink), event_id)
-            pipe.zrem(self._keys.given_up(sink), event_id)
-            if taken is not None:
-                entry = f"{event_id} {epoch_ms(taken.at)} {round(taken.age_s * 1000)}"
-                pipe.lpush(self._keys.delivered(sink), entry)
-                pipe.ltrim(self._keys.delivered(sink), 0, DELIVERED_MAX - 1)
-                pipe.pexpire(self._keys.delivered(sink), self._retention_ms)
-            await pipe.execute()
+        keys, entry = self._keys, None
+        if taken is not None:
+            entry = f"{event_id} {epoch_ms(taken.at)} {round(taken.age_s * 1000)}"
+        kept = (keys.refusals, keys.answers, keys.undelivered, keys.given_up, keys.delivered)
+        await self._acknowledge.word(
+            [keys.outbox(sink), *(key(sink) for key in kept)],
+            {
+                "event_id": event_id,
+                "entry": entry,
+                "delivered_max": DELIVERED_MAX,
+                "retention_ms": self._retention_ms,
+            },
+        )
 
     async def postpone(self, sink: str, delivery: Delivery, now: datetime, wait_s: float, answer: str = "") -> None:
         """Counts a refusal, and schedules the delivery to be retried after `wait_s` seconds.
@@ -169,8 +199,3 @@ class Outbox:
     async def is_empty(self, sink: str) -> bool:
         """Returns whether nothing is left to deliver."""
         return not await self._redis.zcard(self._keys.outbox(sink))
-
-
-def _delivery(event_id: str, event: str, refusals: str) -> Delivery:
-    failures, _, first_ms = refusals.partition(":")
-    return Delivery(event_id, event, int(failures or 0), int(first_ms) if first_ms else None)

@@ -2,8 +2,7 @@
 
 One record is one hash; `contract.redis_keys` documents its fields. Every change is one script, which writes the record,
 its timeline, its indexes and the next queue entry or the outbox together or not at all. So no failure in between can
-lose an export. A step costs two round trips: the claim, which returns several steps with all that they need, and the
-commit.
+lose an export. A step costs two round trips: the claim, which returns several steps with their data, and the commit.
 
 A queue entry is its own lease. Claiming a step moves its entry to the moment at which the lease ends. A worker that
 lives moves the entry on; the entry of a worker that has died is due again at that moment. The record's version protects
@@ -22,14 +21,14 @@ from arq.connections import ArqRedis
 
 from export_worker.contract.facets import facets_of
 from export_worker.contract.model import epoch_ms, isoformat
-from export_worker.contract.past import TIMELINE_MAX
-from export_worker.contract.queue_jobs import ARQ_JOB_PREFIX, JOB_TTL_MS, job_payload
+from export_worker.contract.past import TIMELINE_MAX, is_packed
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.status import Progress
 from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, event_id_of, has_progressed
+from export_worker.lifecycle.windows import Closings
 from export_worker.redis.claims import (
     FENCE_BITS,
     NO_SIGNAL,
@@ -46,6 +45,7 @@ from export_worker.redis.client import commands
 from export_worker.redis.file_lists import encode_lists, encode_record, is_apart
 from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.lua import claim_script, commit_script, script
+from export_worker.redis.outbox import Taking
 from export_worker.redis.scripts import Script
 from export_worker.redis.statistics import counted_end
 from export_worker.redis.timelines import packed_body, timeline_entry, with_note
@@ -108,6 +108,7 @@ class Store:
             }
             for name, limit in limits.items()
         }
+        self._closings = Closings({name: each.windows for name, each in limits.items() if each.windows is not None})
         self._timings = timings
         self._claim: dict[Role, Script] = {role: Script(redis, claim_script(role)) for role in get_args(Role)}
         self._save = Script(redis, commit_script())
@@ -157,6 +158,7 @@ class Store:
             "timeline_max": TIMELINE_MAX,
             "deaths_max": WORKER_DEATHS_MAX,
             "limits": self._limits,
+            "closed": self._closings.closed_ms(now) if role == "control" else None,
         }
 
     async def hand_back(self, claimed: ClaimedStep, now: datetime, *, refused: bool = False) -> None:
@@ -211,33 +213,39 @@ class Store:
         decision: Decision,
         now: datetime,
         signal: PlatformSignal = NO_SIGNAL,
-        keep: Keep | None = None,
-    ) -> ClaimedStep | None:
+        then: Keep | Taking | None = None,
+    ) -> ClaimedStep | bytes | None:
         """Saves what a step has decided, ends its lease, and schedules the next step or the completion event.
 
+        Args:
+            then: What this worker does at once: the next step of an export, or deliveries of the event of its end.
+
         Returns:
-            The next step, if this call has claimed it.
+            The next step or the stored event, if this call has taken it for this worker.
 
         Raises:
             LeaseLostError: Another worker has claimed the step; nothing was changed.
         """
         export = decision.export
         if isinstance(export.state, Ended):
-            await self._end(claimed, decision, now, signal)
-            return None
-        following = self._schedule(export, claimed.step + 1, now) | {
+            taking = then if isinstance(then, Taking) else None
+            return await self._end(claimed, decision, now, signal, taking)
+        keep = then if isinstance(then, Keep) else None
+        following = self._schedule(export, claimed.step + 1) | {
             "mode": "next",
             "step": claimed.step + 1,
-            "cancel_delivered": claimed.cancel,
+            "cancel_delivered": claimed.cancel or None,
             "keep": keep
             and keep.arguments(self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)),
         }
-        is_kept = await self._save_decision(claimed, decision, now, signal, following) == "kept"
+        is_kept = await self._save_decision(claimed, decision, now, signal, following) == b"kept"
         timeline = with_note(claimed.timeline, _note_of(claimed, decision))
         return kept_step(claimed, export, keep, timeline) if keep is not None and is_kept else None
 
-    async def _end(self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal) -> None:
-        """Ends an export: its record with the whole timeline becomes one packed value."""
+    async def _end(
+        self, claimed: ClaimedStep, decision: Decision, now: datetime, signal: PlatformSignal, taking: Taking | None
+    ) -> bytes | None:
+        """Ends an export: its record with the whole timeline becomes one packed value. Returns it for deliveries."""
         export, timeline = decision.export, claimed.timeline
         ending: dict[str, object] = {
             "mode": "end",
@@ -245,27 +253,27 @@ class Store:
             "generation": export.generation,
             "step": claimed.step + 1,
             "counted": counted_end(export),
+            "take": taking and taking.arguments(self._keys, now),
         }
         for attempts_left in reversed(range(TIMELINE_READS_MAX)):
             if timeline is None:
                 timeline = await self._read_timeline(export.export_id)
             length = {"timeline_length": len(timeline)} if attempts_left else {}
             body = packed_body(export, claimed.trace_context, timeline, _note_of(claimed, decision))
-            if await self._save_decision(claimed, decision, now, signal, ending | length, body=body) != "timeline_grew":
-                return
+            answer = await self._save_decision(claimed, decision, now, signal, ending | length, body=body)
+            if answer != b"timeline_grew":
+                return answer if is_packed(answer) else None
             timeline = None
+        return None
 
     async def _read_timeline(self, export_id: str) -> tuple[bytes, ...]:
         return tuple(await self._redis.lrange(self._keys.timeline(export_id), 0, -1))
 
-    def _schedule(self, export: Export, step: int, now: datetime) -> dict[str, object]:
-        due_ms, now_ms = epoch_ms(export.due_at), epoch_ms(now)
+    def _schedule(self, export: Export, step: int) -> dict[str, object]:
         return {
             "next_role": export.role,
             "next_job_id": self._keys.job_id(export.export_id, step),
-            "payload": job_payload(export.export_id, step, now_ms),
-            "payload_ttl_ms": max(due_ms - now_ms, 0) + JOB_TTL_MS,
-            "due_ms": due_ms,
+            "due_ms": epoch_ms(export.due_at),
             "wake": self._keys.wake(export.role),
         }
 
@@ -278,13 +286,13 @@ class Store:
         ending: dict[str, object],
         *,
         body: bytes = b"",
-    ) -> str:
+    ) -> bytes:
         export = decision.export
         arguments = self._change(claimed, decision) | signal.arguments(self._timings) | ending
         stored = (body,) if body else encode_record(export)
         keys = self._commit_keys(claimed, export)
-        answer = await self._save.word(keys, arguments | {"now_ms": epoch_ms(now)}, *stored)
-        if answer == "lease_lost":
+        answer = await self._save.value(keys, arguments | {"now_ms": epoch_ms(now)}, *stored)
+        if answer == b"lease_lost":
             raise LeaseLostError(f"export {export.export_id} was taken over in step {claimed.step}")
         return answer
 
@@ -304,23 +312,21 @@ class Store:
             "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
             "role": claimed.role,
-            "probe": claimed.probe,
-            "spared": claimed.spared,
+            "probe": claimed.probe or None,
+            "spared": claimed.spared or None,
             "durations_max": DURATIONS_MAX,
             "job_id": self._keys.job_id(export.export_id, step),
         }
 
     def _commit_keys(self, claimed: ClaimedStep, export: Export) -> list[str]:
         """The keys of `commit.lua`, in its order."""
-        keys, export_id, request, step = self._keys, export.export_id, export.request, claimed.step
+        keys, export_id, request = self._keys, export.export_id, export.request
         return [
             keys.export(export_id),
             keys.timeline(export_id),
             keys.open,
             keys.queue(claimed.role),
             keys.queue(export.role),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, step),
-            ARQ_JOB_PREFIX + keys.job_id(export_id, step + 1),
             keys.dedupe(request.idempotency_key or ""),
             keys.breaker(request.connection),
             keys.breaker(request.connection, claimed.export.step_name),

@@ -1,7 +1,7 @@
 """Calls Lua scripts by the one convention that all of them follow.
 
-A script gets its keys in KEYS and one JSON object in ARGV[1]. It answers with a JSON object, with one status word, or
-with a list of stored documents, which may begin with a JSON object.
+A script gets its keys in KEYS and one JSON object in ARGV[1]. It answers with a JSON object, with one status word or
+stored document, or with a list of stored documents, which may begin with a JSON object.
 The comment at the top of each Lua file documents the keys, the fields of the object and the answer.
 
 What the author of a script must know about JSON in Redis (measured with Redis 6.2, 7.0 and Valkey 9.1):
@@ -63,8 +63,12 @@ class Script:
         Args:
             stored: Bytes that the script only stores: ARGV[2] and the following.
         """
-        word: bytes = await self._script(keys=keys, args=[encode_arguments(arguments), *stored])
-        return word.decode()
+        return (await self.value(keys, arguments, *stored)).decode()
+
+    async def value(self, keys: Sequence[str], arguments: Mapping[str, object], *stored: bytes) -> bytes:
+        """Runs a script that answers with a status word or a stored document, and returns its bytes."""
+        value: bytes = await self._script(keys=keys, args=[encode_arguments(arguments), *stored])
+        return value
 
     async def document(self, keys: Sequence[str], arguments: Mapping[str, object]) -> dict[str, Any]:
         """Runs a script that answers with a JSON object, and returns the object."""

@@ -1,9 +1,8 @@
 """The sweep: enqueues exports whose queue entry is lost, removes expired ones, and migrates those of version 0.2.
 
 It also compares the counters of 4,000 exports with their rows, and open batches with their exports. The first and the
-last two are a safety net. An entry is
-due again when a lease ends; the sweep is for a Redis that has lost the queue but not the records, and for exports that
-wait longer than the payload of a queue entry is kept. One worker sweeps at a time.
+last two are a safety net. An entry is due again when a lease ends; the sweep is for a Redis that has lost the queue but
+not the records. One worker sweeps at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from arq.connections import ArqRedis
 from export_worker.contract.batch_keys import BatchKeys
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX
-from export_worker.contract.queue_jobs import JOB_TTL_MS, STEP_FUNCTION
 from export_worker.contract.redis_keys import Keys
 from export_worker.redis.claims import Timings
 from export_worker.redis.lock import TimedLock
@@ -34,8 +32,8 @@ BATCHES_MAX = 10
 BATCH_EXPORTS_MAX = 200
 """Open exports of a batch that one sweep examines: with those of all batches, it holds Redis for 3 ms."""
 CALLS_MAX = 20
-"""Calls that one sweep makes to remove expired exports, and as many to migrate. A million exports are migrated in 20
-minutes, which takes 2% of Redis."""
+"""Calls that one sweep makes to remove expired exports, as many to migrate, and as many to correct counters. A million
+exports are migrated in 20 minutes, which takes 2% of Redis."""
 
 
 class Sweeper:
@@ -84,8 +82,6 @@ class Sweeper:
             "overdue_ms": epoch_ms(now - timedelta(seconds=self._timings.grace_s)),
             "max": OVERDUE_MAX,
             "next_sweep_ms": epoch_ms(now + timedelta(seconds=self._timings.lease_s)),
-            "payload_ttl_ms": JOB_TTL_MS,
-            "step_function": STEP_FUNCTION,
             "timeline_max": TIMELINE_MAX,
         }
         answer = await self._overdue.document([self._keys.open], arguments)
@@ -109,9 +105,8 @@ class Sweeper:
     async def _compare_counters(self, now: datetime) -> None:
         """Corrects the counters of some exports, if Redis has lost them."""
         keys = self._keys
-        await self._audit.word(
-            [keys.numbers, keys.chunks], {"prefix": keys.prefix, "now_ms": epoch_ms(now), "wait_ms": AUDIT_WAIT_MS}
-        )
+        arguments = {"prefix": keys.prefix, "now_ms": epoch_ms(now), "wait_ms": AUDIT_WAIT_MS}
+        await _repeat(self._audit, [keys.numbers, keys.chunks], arguments)
 
     async def _compare_batches(self, now: datetime) -> None:
         """Counts ends of exports of some batches that a worker of an earlier version has not counted."""

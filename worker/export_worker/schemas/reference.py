@@ -100,6 +100,8 @@ def _named_section(name: str, schema: Json, definitions: Json) -> Section:
     """Returns a section that is named by the user: what all of its types share, then what each of them adds."""
     (each,) = schema["patternProperties"].values()
     members = [_definition(member, definitions) for member in choices(each)]
+    if len(members) == 1:
+        return _section(f"{name}.NAME", {"$ref": each["$ref"]} | schema, definitions)
     shared = {
         key: found
         for key, found in members[-1]["properties"].items()

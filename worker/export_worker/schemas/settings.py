@@ -62,8 +62,8 @@ def settings_schema() -> Json:
 
 
 def choices(schema: Json) -> list[Json]:
-    """Returns the schemas between which a setting chooses, in a schema that `_choice` has made."""
-    return [part for part in schema["anyOf"] if "$ref" in part]
+    """Returns the schemas between which a setting chooses, in a schema that `_choice` has made, or its only one."""
+    return [part for part in schema.get("anyOf", [schema]) if "$ref" in part]
 
 
 def _choice(key: str, names: dict[str, str], definitions: dict[str, Json], *, other: str | None = None) -> Json:

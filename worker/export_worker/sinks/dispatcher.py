@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,8 +12,9 @@ from redis.exceptions import RedisError
 
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.printable import encodable
+from export_worker.lifecycle.export import Export, event_id_of
 from export_worker.redis.cancellation import cancel_and_wait
-from export_worker.redis.outbox import Delivery, Outbox, Taken
+from export_worker.redis.outbox import Delivery, Outbox, Taken, Taking
 from export_worker.sinks.base import EventTooLargeError, SinkDisabledError, SinkError, SinkRefusedError, SinkRoute
 from export_worker.sinks.large_events import without_objects
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, EventDelivered, EventRefused, Instrument
@@ -88,10 +89,25 @@ class EventDispatcher:
         """Returns one function for each sink, to be called in a loop: it starts due deliveries, or waits."""
         return [each.run_once for each in self._dispatchers.values()]
 
-    def wake(self) -> None:
-        """Reads the outboxes at once: an export has ended here."""
-        for each in self._dispatchers.values():
-            each.wake.set()
+    @contextmanager
+    def reserved(self, export: Export) -> Iterator["ReservedDeliveries"]:
+        """Keeps a place for the event of an export that is about to end, in each of its sinks that has room.
+
+        Only for its first event: a later one waits in the outbox while an earlier one is there.
+        """
+        names, notify = tuple(self._dispatchers), export.request.notify
+        if export.generation > 1:
+            names = ()
+        elif notify is not None:
+            names = tuple(name for name in names if name in notify)
+        sinks = {name: each for name in names if (each := self._dispatchers[name]).has_room}
+        for each in sinks.values():
+            each.reserved += 1
+        try:
+            yield ReservedDeliveries(event_id_of(export), sinks, self._dispatchers.values(), self._outbox)
+        finally:
+            for each in sinks.values():
+                each.reserved -= 1
 
     async def flush(self) -> None:
         """Delivers what is due now, and waits for running deliveries. Called before a worker stops."""
@@ -103,6 +119,41 @@ class EventDispatcher:
     async def is_empty(self) -> bool:
         """Returns whether every event has been delivered to every sink."""
         return all([await self._outbox.is_empty(name) for name in self._dispatchers])
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedDeliveries:
+    """Places for the deliveries of one event, while the commit of its export is on its way.
+
+    Args:
+        sinks: The sinks that have a place for it.
+        others: All sinks of the worker.
+    """
+
+    event_id: str
+    sinks: Mapping[str, "_SinkDispatcher"]
+    others: Collection["_SinkDispatcher"]
+    outbox: Outbox
+
+    @property
+    def taking(self) -> Taking | None:
+        """What the commit is to take for this worker."""
+        return Taking(tuple(self.sinks), self.outbox.lease_s) if self.sinks else None
+
+    def deliver(self, event: bytes | None) -> None:
+        """Starts the deliveries that the commit has taken. The outboxes of other sinks are read at once.
+
+        Args:
+            event: The stored event; None if the commit has taken nothing.
+        """
+        taken = self.sinks.values() if event is not None else ()
+        if event is not None:
+            delivery = self.outbox.delivery(self.event_id, event)
+            for each in taken:
+                each.start(delivery)
+        for each in self.others:
+            if each not in taken:
+                each.wake.set()
 
 
 class _SinkDispatcher:
@@ -126,15 +177,25 @@ class _SinkDispatcher:
         self._instrument = instrument
         self._running: set[asyncio.Task[None]] = set()
         self._disabled_reason: str | None = None
+        self.reserved = 0
         self.wake = asyncio.Event()
+
+    @property
+    def _free(self) -> int:
+        return self._route.at_once - len(self._running) - self.reserved
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the sink can take one more event at once."""
+        return self._free > 0
 
     async def run_once(self) -> None:
         """Starts due deliveries up to the limit. If there are none, waits until one ends or until the next read."""
         self.wake.clear()
-        free = self._route.at_once - len(self._running)
+        free = self._free
         if free > 0 and await self._start_due(free) == free:
             return
-        if len(self._running) < self._route.at_once:
+        if self.has_room or not self._running:
             with suppress(TimeoutError):
                 async with asyncio.timeout(OUTBOX_POLL_S):
                     await self.wake.wait()
@@ -142,7 +203,7 @@ class _SinkDispatcher:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def flush(self) -> None:
-        while await self._start_due(self._route.at_once - len(self._running)) or self._running:
+        while await self._start_due(self._free) or self._running:
             if self._running:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
@@ -154,10 +215,14 @@ class _SinkDispatcher:
             return 0
         due = await self._outbox.take(self._name, self._clock(), free)
         for delivery in due:
-            task = asyncio.create_task(self._deliver(delivery))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self.start(delivery)
         return len(due)
+
+    def start(self, delivery: Delivery) -> None:
+        """Starts a delivery that this worker has taken."""
+        task = asyncio.create_task(self._deliver(delivery))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:

@@ -155,6 +155,14 @@ class StoreChecked:
     usable: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleDecided:
+    """This worker has decided one time of a schedule: `fired`, `skipped`, `missed` or `refused`."""
+
+    schedule: str
+    outcome: str
+
+
 Detail = (
     StepTaken
     | ExportEnded
@@ -167,6 +175,7 @@ Detail = (
     | LeaseLost
     | EventDelivered
     | EventRefused
+    | ScheduleDecided
 )
 
 

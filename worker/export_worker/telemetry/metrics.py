@@ -5,6 +5,7 @@ No label has the id of an export; logs and traces have it. A poll that finds "no
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -23,6 +24,7 @@ from export_worker.telemetry.instrumentation import (
     LeaseLost,
     PlatformCalled,
     PlatformVerb,
+    ScheduleDecided,
     StepTaken,
     StorageCalled,
     StoreChecked,
@@ -95,9 +97,12 @@ class Metrics:
         connections: Names that may be labels. Their counters of refused credentials start at zero: a counter whose
             first value is 1 shows no increase, so a graph would miss the first error.
         sinks: Names whose counters of refusals start at zero, for the same reason.
+        schedules: Names whose counters of all outcomes start at zero, for the same reason.
     """
 
-    def __init__(self, connections: Sequence[str] = (), sinks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, connections: Sequence[str] = (), sinks: Sequence[str] = (), schedules: Sequence[str] = ()
+    ) -> None:
         self._connections = frozenset(connections)
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -138,6 +143,12 @@ class Metrics:
         self._leases = Counter(
             "export_worker_lease_losses_total", "Steps that another worker took over", ("role",), registry=registry
         )
+        self._schedules = Counter(
+            "export_worker_schedule_times_total",
+            "Times of schedules that this worker decided: fired, skipped, missed or refused",
+            ("schedule", "outcome"),
+            registry=registry,
+        )
         self._platform = _PlatformMetrics(registry)
         self._storage = _StorageMetrics(registry)
         self._events = _EventMetrics(registry)
@@ -148,6 +159,8 @@ class Metrics:
             self._platform.expect(name)
         for name in sinks:
             self._events.expect(name)
+        for name, outcome in product(schedules, ("fired", "skipped", "missed", "refused")):
+            self._schedules.labels(name, outcome)
 
     def on(self, detail: Detail) -> None:
         """Counts one detail."""
@@ -162,6 +175,8 @@ class Metrics:
                 self._ended.labels(connection, detail.kind, detail.phase.value, detail.code or "").inc()
                 self._durations.labels(connection, detail.kind).observe(detail.duration_s)
                 self._polls.labels(connection, detail.kind).observe(detail.polls)
+            case ScheduleDecided():
+                self._schedules.labels(detail.schedule, detail.outcome).inc()
             case LeaseLost():
                 self._leases.labels(detail.role).inc()
             case PlatformCalled() | SubmitUnclear():

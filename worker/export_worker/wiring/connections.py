@@ -14,7 +14,7 @@ from export_worker.contract.redis_keys import Keys
 from export_worker.credentials import Redactor
 from export_worker.errors import FieldProblem, InvalidRequestError
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.lifecycle.decisions import Policy
+from export_worker.lifecycle.decisions import OperationRetry, Policy
 from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.platforms.base import Driver
 from export_worker.platforms.registry import build_driver, complete_settings
@@ -73,7 +73,12 @@ def build_connections(
             process_limit,
             min_bytes_per_s=config.transfer.min_kib_per_s * 1024,
         )
-        policy = replace(_policy(config, settings.poll), resubmit=settings.resubmit)
+        retry = settings.retry_operation
+        policy = replace(
+            _policy(config, settings.poll),
+            resubmit=settings.resubmit,
+            operation_retry=OperationRetry(retry.times, retry.after_s),
+        )
         connections[name] = Connection(platforms[name], driver, policy, bandwidth, rate_limits[name])
     return connections
 
@@ -97,7 +102,12 @@ def connection_limits(config: Config) -> dict[str, ConnectionLimits]:
         ConfigError: A setting of a connection is wrong.
     """
     return {
-        name: ConnectionLimits(settings.max_in_flight, settings.requests_per_second, settings.poll.deadline_s)
+        name: ConnectionLimits(
+            settings.max_in_flight,
+            settings.requests_per_second,
+            settings.poll.deadline_s,
+            settings.submit_windows.windows(),
+        )
         for name, settings in _complete(config).items()
     }
 

@@ -37,7 +37,7 @@ from export_worker.wiring.sinks import build_sinks
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connections
 from export_worker.worker.leases import Leases
-from export_worker.worker.runtime import Runtime, StoreSweepers, Sweepers
+from export_worker.worker.runtime import Runtime, Schedules, StoreSweepers, Sweepers
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.step_runner import StepRunner
 from export_worker.worker.storing import Storing, StoringWhenNeeded
@@ -62,14 +62,15 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         stack.enter_context(located_errors())
         redis = _open_worker_redis(config, stack)
-        metrics = Metrics(list(config.connections), list(config.sinks))
+        metrics = Metrics(list(config.connections), list(config.sinks), list(config.schedules))
         instrument = CompositeInstrument([metrics, *instruments, *await _open_tracing(config, redactor, stack)])
         base = _build_base(config, redactor, redis, instrument)
         queue = StepQueue(redis, base.keys, _build_record_store(base), base.clock.now, base.owner)
         leases = Leases(queue.store, base.clock.now, base.timings.lease_s)
         storing, in_store = await _open_storing(base, leases, stack, roles)
         runner = _build_step_runner(base, leases, storing, stack)
-        sweepers = Sweepers(Sweeper(redis, base.keys, base.owner, base.timings), in_store)
+        schedules = await _build_schedules(base) if "control" in roles else None
+        sweepers = Sweepers(Sweeper(redis, base.keys, base.owner, base.timings), in_store, schedules)
         dispatcher = await _build_dispatcher(base, stack)
         health = await _open_health(base, metrics, stack)
         yield Runtime(config, queue, runner, sweepers=sweepers, dispatcher=dispatcher, health=health)
@@ -142,6 +143,14 @@ def _build_step_runner(base: WorkerBase, leases: Leases, storing: Storing, stack
         clock=base.clock,
         instrument=base.instrument,
     )
+
+
+async def _build_schedules(base: WorkerBase) -> Schedules | None:
+    if not base.config.schedules:
+        return None
+    module = await asyncio.to_thread(import_module, "export_worker.wiring.schedules")
+    built: Schedules = module.build_schedules(base)
+    return built
 
 
 async def _build_dispatcher(base: WorkerBase, stack: AsyncExitStack) -> EventDispatcher:

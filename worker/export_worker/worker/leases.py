@@ -15,6 +15,7 @@ from export_worker.lifecycle.decisions import Decision
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal, Renewal
 from export_worker.redis.failures import CLUSTER_CHANGES, is_unreachable, refusal_code
 from export_worker.redis.kept_steps import Keep, kept_step
+from export_worker.redis.outbox import Taking
 from export_worker.redis.record_store import Store
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
@@ -154,21 +155,21 @@ class Leases:
         held.claimed = await self._store.checkpoint(held.claimed, decision, self._clock(), signal)
 
     async def commit(
-        self, held: HeldStep, decision: Decision, signal: PlatformSignal, keep: Keep | None = None
-    ) -> ClaimedStep | None:
+        self, held: HeldStep, decision: Decision, signal: PlatformSignal, then: Keep | Taking | None = None
+    ) -> ClaimedStep | bytes | None:
         """Saves the decision that ends a step. Retries while Redis restarts, so that no platform is called twice.
 
         Returns:
-            The next step, if it was claimed as `keep` requests.
+            The next step or the stored event of the end, if it was taken as `then` requests.
 
         Raises:
             LeaseLostError: Another worker has the export now; nothing was changed.
         """
         held.saving = True
-        held.maybe_kept = None if keep is None else kept_step(held.claimed, decision.export, keep, None)
+        held.maybe_kept = kept_step(held.claimed, decision.export, then, None) if isinstance(then, Keep) else None
         while True:
             try:
-                following = await self._store.commit(held.claimed, decision, self._clock(), signal, keep)
+                following = await self._store.commit(held.claimed, decision, self._clock(), signal, then)
             except (RedisError, OSError) as error:
                 if not _is_temporary(error):
                     raise

@@ -61,6 +61,13 @@ class BatchFinishing(Protocol):
         """Ends one batch, if one is due. Returns whether an event was added."""
 
 
+class Schedules(Protocol):
+    """Fires schedules: `Scheduler`, whose package for cron expressions few workers need."""
+
+    async def run_once(self) -> None:
+        """Fires what is due, and sleeps until something is due again."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSweepers:
     """What a worker with the role `transfer` does in S3 beside its steps.
@@ -83,10 +90,12 @@ class Sweepers:
     Args:
         records: Restores queue entries that were lost, and forgets expired exports.
         in_store: What is done in S3. Empty without the role `transfer`.
+        schedules: Fires the schedules; None without any, and without the role `control`.
     """
 
     records: Sweeper
     in_store: StoreSweepers
+    schedules: Schedules | None = None
 
 
 class Runtime:
@@ -140,7 +149,7 @@ class Runtime:
         _log.info("worker.started", owner=owner, roles=list(roles), connections=sorted(self._config.connections))
         self._health.watch(loops, self._runner.leases, self._runner.gates if "transfer" in roles else None)
         self._runner.gates.watch([loop.wake for loop in loops])
-        self._runner.ended = self._dispatcher.wake
+        self._runner.events = self._dispatcher
         background = [asyncio.create_task(loop) for loop in self._background(roles, stop, burst=burst)]
         claiming = [asyncio.create_task(loop.async_run()) for loop in loops]
         stopping = asyncio.create_task(stop.wait())
@@ -172,6 +181,8 @@ class Runtime:
             loops.append(_persistent(partial(self._archive, self._sweepers.in_store.archive)))
         if self._sweepers.in_store.batches and "transfer" in roles:
             loops.append(_persistent(partial(self._end_batches, self._sweepers.in_store.batches)))
+        if self._sweepers.schedules is not None:
+            loops.append(_persistent(self._sweepers.schedules.run_once))
         if burst:
             burst_mode = Burst(self._queue, self._dispatcher, self._runner.gates)
             loops.append(_persistent(partial(burst_mode.stop_when_done, stop)))
@@ -213,9 +224,7 @@ class Runtime:
 
     async def _end_batches(self, batches: BatchFinishing) -> None:
         await self._runner.gates.until_usable()
-        if await batches.run(self._queue.clock()):
-            self._dispatcher.wake()
-        else:
+        if not await batches.run(self._queue.clock()):
             await asyncio.sleep(BATCH_POLL_S)
 
     async def _archive(self, archive: Archive) -> None:

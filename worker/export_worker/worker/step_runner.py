@@ -6,7 +6,7 @@ a decision, and removes secrets from what a platform returned.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import assert_never
 
@@ -27,6 +27,7 @@ from export_worker.lifecycle.export import Cancelled, Ended, Export, Failed, Que
 from export_worker.lifecycle.observations import Pending
 from export_worker.platforms.base import Cancelling
 from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
+from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.step_context import gated
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, LeaseLost
 from export_worker.worker.answer_masking import masked_poll, masked_submit
@@ -79,8 +80,8 @@ class StepRunner:
         self.leases = leases
         self.gates = storing.gates
         self.places = Places(storing.gates)
-        self.ended: Callable[[], None] = lambda: None
-        """Called after the end of an export was saved, so that its event is delivered at once."""
+        self.events: EventDispatcher | None = None
+        """Delivers the event of an export that has ended here at once."""
         self._connections = connections
         self._storing = storing
         self._redactor = redactor
@@ -106,7 +107,7 @@ class StepRunner:
                     held.defer_cancel = True
                     if isinstance(decision.export.state, Failed | Cancelled):
                         decision = await self._confirm_end(held, decision)
-                    if isinstance(decision.export.state, Failed | Cancelled):
+                    if isinstance(decision.export.state, Failed | Cancelled | Queued):
                         await self._storing.abort_leftovers(held)
                     decision = replace(decision, note=submits.with_lost_submits(decision.note, held.lost_submits))
                     await self._commit(held, decision, signal)
@@ -128,6 +129,9 @@ class StepRunner:
 
     async def _commit(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
         """Saves the decision. Starts the next step if it was claimed here, or delivers the event of the end."""
+        if isinstance(decision.export.state, Ended):
+            await self._end(held, decision, signal)
+            return
         reserved, following = self.places.reserve(held.claimed, decision.export), None
         try:
             keep = None if reserved is None else reserved.keep
@@ -135,12 +139,18 @@ class StepRunner:
         finally:
             if reserved is not None and following is None:
                 reserved.give_back()
-        if reserved is not None and following is not None:
+        if reserved is not None and isinstance(following, ClaimedStep):
             reserved.place.start(following)
-        elif isinstance(decision.export.state, Ended):
-            self.ended()
         else:
             self.places.note_due(decision.export)
+
+    async def _end(self, held: HeldStep, decision: Decision, signal: PlatformSignal) -> None:
+        if self.events is None:
+            await self.leases.commit(held, decision, signal)
+            return
+        with self.events.reserved(decision.export) as reserved:
+            event = await self.leases.commit(held, decision, signal, reserved.taking)
+            reserved.deliver(event if isinstance(event, bytes) else None)
 
     async def _decide(self, held: HeldStep) -> tuple[Decision, PlatformSignal]:
         claimed, export = held.claimed, held.claimed.export

@@ -155,7 +155,7 @@ def connection_rows(overview: Overview, hours: Mapping[str, Sequence[StatsHour]]
             name=name,
             overview=each,
             state=(state := state_of(each, overview.now)),
-            is_well=state.key == "state.well",
+            is_well=state.key in {"state.well", "state.closed"},
             usual=_usual(each),
             oldest=None if each.oldest_open_at is None else overview.now - each.oldest_open_at,
             chart=ended_by_hour(hours.get(name, [])[-24:]),
@@ -173,6 +173,8 @@ def state_of(connection: ConnectionOverview, now: datetime) -> Text:
         return said("state.probing")
     if connection.pause is not None:
         return said("state.held", by=connection.pause.by or said("word.no_by"))
+    if connection.closed_until is not None:
+        return said("state.closed", left=connection.closed_until - now)
     kinds = {"submit": connection.breaker.submit, "poll": connection.breaker.poll}
     kinds["transfer"] = connection.breaker.transfer
     failing = [kind for kind, each in kinds.items() if _is_failing(each)]

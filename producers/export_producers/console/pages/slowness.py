@@ -17,6 +17,8 @@ def _slowed(status: Status, connection: ConnectionOverview, now: datetime) -> It
     pause, breaker = connection.pause, connection.breaker.platform
     if pause is not None and status.phase is Phase.QUEUED:
         yield said("now.paused") if pause.until is None else said("now.paused_until", wait=Ahead(pause.until - now))
+    if connection.closed_until is not None and status.phase is Phase.QUEUED:
+        yield said("now.closed", wait=Ahead(connection.closed_until - now))
     slots = connection.slots
     is_due = status.due_at is None or status.due_at <= now
     if status.phase is Phase.QUEUED and is_due and slots.limit is not None and slots.used >= slots.limit:

@@ -114,7 +114,7 @@ _EVENT = {"event_id": "The id of the event."}
 _TRIGGER = {"trigger": "The name of a trigger in the configuration."}
 _BULK = {"bulk_id": "The id of the bulk run, as the answer to the order returns it."}
 _BATCH = {"batch": "The name of the batch."}
-_BODY_PROBLEMS = (413, 415, 422)
+BODY_PROBLEMS = (413, 415, 422)
 
 ACTS = (
     Act(
@@ -145,7 +145,7 @@ ACTS = (
         description="No export of the connection is submitted during the pause. Polls and transfers continue. A second "
         "call replaces the pause.",
         answers={200: ("The connection is paused.", ConnectionState)},
-        problems=(404, *_BODY_PROBLEMS),
+        problems=(404, *BODY_PROBLEMS),
         order=PauseOrder,
         segments=_CONNECTION,
     ),
@@ -171,7 +171,7 @@ ACTS = (
             200: ("What would happen. It was a dry run.", BulkPreview),
             202: ("The run is accepted. `Location` is its address.", BulkRun),
         },
-        problems=(409, *_BODY_PROBLEMS),
+        problems=(409, *BODY_PROBLEMS),
         order=BulkRequest,
         order_required=True,
     ),
@@ -208,7 +208,7 @@ ACTS = (
         "continues. The same name with other requests is refused. When all exports have ended, every sink gets one "
         "event `batch.completed`.",
         answers={202: ("The batch is accepted. `Location` is its address.", Batch)},
-        problems=_BODY_PROBLEMS,
+        problems=BODY_PROBLEMS,
         order=BatchOrder,
         order_required=True,
     ),
@@ -303,7 +303,7 @@ ACTS = (
         about="Deliver the events that were given up.",
         description="Each is delivered to the sink for which it was given up, with the same id.",
         answers={202: ("Workers deliver the events within seconds.", DeliveringGivenUp)},
-        problems=(404, *_BODY_PROBLEMS),
+        problems=(404, *BODY_PROBLEMS),
         order=DeliverOrder,
         order_required=True,
     ),

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from export_producers.choices import FILTER_MAX_CHARS, LANGUAGES, LIST_MAX, OPEN, RESOURCES, STATES
-from export_producers.gateway.documents import act_documents, caller_documents
+from export_producers.gateway.documents import act_documents, caller_documents, schedule_documents
 from export_producers.gateway.documents.act_documents import ACTS, Act, path_parameter, query_parameter
 from export_producers.gateway.documents.openapi_texts import DESCRIPTIONS, KEY, PROBLEMS, TAG_OF, TAGS
 from export_producers.gateway.documents.schemas import (
@@ -63,7 +63,7 @@ _SECONDS = {"description": "Seconds until the status may change.", "schema": {"t
 _LOCATION = {"description": "The path of the export's status.", "schema": {"type": "string"}}
 
 
-ORDERS: tuple[type[BaseModel], ...] = (ExportRequest, RetryOrder, *act_documents.ORDERS)
+ORDERS: tuple[type[BaseModel], ...] = (ExportRequest, RetryOrder, *act_documents.ORDERS, *schedule_documents.ORDERS)
 """The models of bodies."""
 ANSWERS: tuple[type[BaseModel], ...] = (
     Accepted,
@@ -85,6 +85,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     Health,
     Root,
     *act_documents.ANSWERS,
+    *schedule_documents.ANSWERS,
     *caller_documents.ANSWERS,
 )
 """The models of answers."""
@@ -130,7 +131,7 @@ def _document(kinds: Sequence[type[BaseModel]]) -> Json:
 
 def _paths() -> Json:
     acts: Json = {}
-    for act in (*ACTS, *caller_documents.CALLS):
+    for act in (*ACTS, *schedule_documents.CALLS, *caller_documents.CALLS):
         acts.setdefault(act.path, {})[act.method] = _act(act)
     return {
         **acts,

@@ -1,6 +1,6 @@
 """The texts of the OpenAPI document."""
 
-from export_producers.gateway.documents import act_documents, caller_documents
+from export_producers.gateway.documents import act_documents, caller_documents, schedule_documents
 
 PROBLEMS = {
     400: "The request is not JSON, or a parameter or a header is invalid.",
@@ -24,6 +24,7 @@ TAGS = {
     "overview": "Watch everything together.",
     "service": "Watch the gateway itself. These calls need no key.",
     **act_documents.TAGS,
+    **schedule_documents.TAGS,
     **caller_documents.TAGS,
 }
 TAG_OF = {
@@ -68,6 +69,7 @@ DESCRIPTIONS = {
     "ready": "For readiness probes. The gateway writes to Redis, and is not ready while it stops.",
     "metrics": "Counters and durations of requests, and whether Redis accepts writes.",
     **act_documents.DESCRIPTIONS,
+    **schedule_documents.DESCRIPTIONS,
     **caller_documents.DESCRIPTIONS,
 }
 """What each operation does, beyond its summary."""

@@ -138,7 +138,8 @@ async def test_key_of_another_connection_gets_nothing_of_the_others(
         Reach.EVERYTHING: {403},
         Reach.CHECKED: {403} if template in {"/v1/exports", "/v1/batches"} and call.action else {200},
     }
-    if template.startswith(("/v1/bulk", "/v1/batches/", "/v1/triggers", "/v1/sinks", "/v1/events/deliver")):
+    acts_on_one = ("/v1/bulk", "/v1/batches/", "/v1/triggers", "/v1/sinks", "/v1/events/deliver", "/v1/schedules/")
+    if template.startswith(acts_on_one):
         expected[Reach.CHECKED] = {404, 422}
     assert other.status in expected[call.reach], other.body
     own = await answer(gateway, route, "admin-of-gio", "gio")

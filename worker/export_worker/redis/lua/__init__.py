@@ -6,6 +6,9 @@
 from functools import cache
 from importlib.resources import files
 
+_BEFORE: dict[str, tuple[str, ...]] = {"indexes": ("changes",)}
+"""Files that Redis runs before another one, wherever that one is joined."""
+
 
 def claim_script(role: str) -> str:
     """Returns the source of the claim script of one role."""
@@ -14,10 +17,11 @@ def claim_script(role: str) -> str:
 
 def commit_script() -> str:
     """Returns the source of the script that saves decisions."""
-    return script("indexes", "statistics", "keep", "past", "batches", "commit")
+    return script("changes", "commit", "indexes", "keep", "commit_next", "statistics", "past", "batches", "commit_end")
 
 
 @cache
 def script(*names: str) -> str:
     """Returns the source of one script, e.g. `commit`, or of several files that are joined into one script."""
-    return "\n".join((files(__name__) / f"{name}.lua").read_text(encoding="utf-8") for name in names)
+    parts = dict.fromkeys(part for name in names for part in (*_BEFORE.get(name, ()), name))
+    return "\n".join((files(__name__) / f"{name}.lua").read_text(encoding="utf-8") for name in parts)

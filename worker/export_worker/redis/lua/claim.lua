@@ -40,6 +40,7 @@
 --   timeline_max         how many notes a timeline keeps
 --   deaths_max           how many workers may die in one step
 --   limits               connection -> {slots, interval_ms, deadline_ms}
+--   closed               control steps only: connection -> when (ms) it submits again. It is outside of its windows now
 --   closed_stores        transfers only, may be missing: connection -> {name, admits}. This worker cannot use the store
 --                        of the connection now, so it claims `admits` transfers at most for each name
 -- Answer: JSON object
@@ -189,7 +190,6 @@ local function read(job)
     'released', 'going', 'request', 'refused', 'lost', 'number')
   if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
-    redis.call('DEL', 'arq:job:' .. job)
     if ended[record[3]] or not record[3] then
       redis.call('ZREM', open, id or '')
     end

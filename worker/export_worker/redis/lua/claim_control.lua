@@ -2,7 +2,8 @@
 --
 -- A control step calls the platform of its connection, so it is claimed only if the connection's limits allow a call.
 -- Otherwise its entry is postponed until the connection may be called again, or parked until a slot is free.
--- While an operator pauses the connection, its submits are parked as well. Its polls continue.
+-- While an operator pauses the connection, or outside of its submit windows, its submits are parked as well. Its polls
+-- continue. Windows are those of the worker that claims: `closed` in Redis is for readers and to end them.
 
 -- By connection: how many entries this run of the script has postponed because of the rate limit.
 local postponed = {}
@@ -40,43 +41,62 @@ local function park(export)
   wait_in_row(args.prefix .. 'parked:' .. export.connection, since, export)
 end
 
--- While a connection is paused, a submit that has a slot is examined this often.
-local pause_poll_ms = 2000
-local paused, pauses = args.prefix .. 'paused', args.prefix .. 'pauses'
--- By connection: how many ms of the pause by an operator are left; 0 when there is none.
-local pauses_left = {}
+-- While submits of a connection are held, one that has a slot is examined this often.
+local hold_poll_ms = 2000
+local paused, pauses, closed = args.prefix .. 'paused', args.prefix .. 'pauses', args.prefix .. 'closed'
+-- By connection: how many ms no export is submitted, because of an operator's pause or of windows; 0 when there is none.
+local holds = {}
 
-local function pause_left(connection)
-  if not pauses_left[connection] then
-    local until_ms = tonumber(redis.call('ZSCORE', paused, connection) or '0')
-    pauses_left[connection] = math.max(0, until_ms - now)
+local function hold_left(connection)
+  if not holds[connection] then
+    local paused_until = tonumber(redis.call('ZSCORE', paused, connection) or '0')
+    holds[connection] = math.max(0, paused_until - now, (args.closed[connection] or 0) - now)
   end
-  return pauses_left[connection]
+  return holds[connection]
 end
 
--- Keeps a submit until the pause of its connection ends. An export that has a slot stays in the queue: parked exports
--- wait for a free slot, and its own may be the last one.
+-- Keeps a submit until its connection submits again. An export that has a slot stays in the queue: parked exports wait
+-- for a free slot, and its own may be the last one.
 local function hold(export)
   if redis.call('ZSCORE', args.prefix .. 'slots:' .. export.connection, export.id) then
-    local wait = math.min(pause_left(export.connection), pause_poll_ms)
+    local wait = math.min(hold_left(export.connection), hold_poll_ms)
     postpone(export.job, export.id, math.min(now + wait, export.deadline))
   else
     park(export)
   end
 end
 
--- Ends the pauses that are over: for each free slot of such a connection, one parked export is due.
+-- For each free slot of a connection, one parked export is due.
+local function end_hold(connection)
+  local free = args.limits[connection].slots - redis.call('ZCARD', args.prefix .. 'slots:' .. connection)
+  local first = free > 0 and redis.call('ZPOPMIN', args.prefix .. 'parked:' .. connection, free) or {}
+  for i = 1, #first, 2 do
+    redis.call('ZADD', queue, 'NX', first[i + 1], first[i])
+  end
+end
+
+-- Ends the pauses that are over.
 local function end_pauses()
   for _, connection in ipairs(redis.call('ZRANGEBYSCORE', paused, '-inf', int(now), 'LIMIT', 0, 100)) do
-    local limits = args.limits[connection]
-    if limits then
+    if args.limits[connection] then
       redis.call('ZREM', paused, connection)
       redis.call('HDEL', pauses, connection)
-      local free = limits.slots - redis.call('ZCARD', args.prefix .. 'slots:' .. connection)
-      local first = free > 0 and redis.call('ZPOPMIN', args.prefix .. 'parked:' .. connection, free) or {}
-      for i = 1, #first, 2 do
-        redis.call('ZADD', queue, 'NX', first[i + 1], first[i])
-      end
+      end_hold(connection)
+    end
+  end
+end
+
+-- Notes which connections are outside of their windows, and ends the holds of those that are in one.
+local function update_closed()
+  for connection, until_ms in pairs(args.closed) do
+    if tonumber(redis.call('ZSCORE', closed, connection) or '0') ~= until_ms then
+      redis.call('ZADD', closed, int(until_ms), connection)
+    end
+  end
+  for _, connection in ipairs(redis.call('ZRANGE', closed, 0, -1)) do
+    if args.limits[connection] and not args.closed[connection] then
+      redis.call('ZREM', closed, connection)
+      end_hold(connection)
     end
   end
 end
@@ -88,7 +108,7 @@ local function handle(job)
     return
   end
   local limits = export.limits
-  if export.phase == 'queued' and pause_left(export.connection) > 0 then
+  if export.phase == 'queued' and hold_left(export.connection) > 0 then
     hold(export)
     return
   end
@@ -118,6 +138,7 @@ local function handle(job)
 end
 
 end_pauses()
+update_closed()
 claim_expired()
 if args.max > 0 then
   each_offered(handle)

@@ -1,5 +1,5 @@
--- The indexes by which exports are listed and counted, the log of ended exports, and the stream of changes. Other scripts
--- are joined to this file. The prefix is the namespace with its colon.
+-- The indexes by which exports are listed and counted, and the log of ended exports. Other scripts are joined to this
+-- file. The prefix is the namespace with its colon.
 --
 -- Every export has a number. Numbers grow in the order of acceptance, and 4,000 of them are a chunk. All that lists need
 -- of an export is in two rows of its chunk, and all totals are counters:
@@ -7,7 +7,8 @@
 --   numbers        hash: next (the next number), last_ms (the highest time of acceptance), lowest, lowest_ms (of exports
 --                  that were migrated), codes (how many codes were given), forgotten (entries of the oldest hour that the
 --                  sweep has handled), trimmed (the last hour whose log has no spare memory),
---                  audited, audited_ms (the chunk whose counters the sweep has compared last, and when)
+--                  audited, audited_ms (the chunk whose counters the sweep has compared last, and when), summed (the
+--                  first total that it compares next)
 --   ids:CHUNK      string of rows of 24 bytes: id (16), time of acceptance in ms (6), generation of the last end (2)
 --   marks:CHUNK    string of rows of 10 bytes: the codes of connection, kind, requester, phase and error. No export: zeros
 --   codes:FACET    hash of value -> code. A connection has seven codes: its own one, and one for it in each phase
@@ -115,10 +116,21 @@ local function code_of(prefix, facet, value)
   return code
 end
 
+-- Whether the counters of a chunk say that an export has a code, though the total says that none has: it was lost.
+local function is_in_chunks(prefix, code)
+  for _, chunk in ipairs(redis.call('ZRANGE', prefix .. 'chunks', 0, -1)) do
+    local size = redis.call('GETRANGE', prefix .. 'tally:' .. chunk, code * 2, code * 2 + 1)
+    if size ~= '' and size ~= '\0\0' then
+      return true
+    end
+  end
+  return false
+end
+
 -- Lets another value have a code that no export has any more.
 local function free_code(prefix, code)
   local facet, value = string.match(redis.call('HGET', prefix .. 'values', code) or '', '^([^:]*):(.*)$')
-  if facet then
+  if facet and not is_in_chunks(prefix, code) then
     redis.call('HDEL', prefix .. 'codes:' .. facet, value)
     redis.call('HDEL', prefix .. 'values', code)
     redis.call('ZADD', prefix .. 'codes-free:' .. (facet == 'connection' and 7 or 1), code, code)
@@ -342,17 +354,4 @@ local function number_of_old(prefix, id, record)
   redis.call('HSET', prefix .. 'export:' .. id, 'number', full(number))
   remove_old(prefix, id, record[1], phase)
   return number
-end
-
--- How many changes are kept, and for how long: a client that was disconnected for longer reads its page again.
-local changes_max = 5000
-local changes_kept_ms = 3600000
-
--- Appends to the stream of changes that an export is in a phase now, and was in another one, or in none (nil). The user
--- of a producer may not have the right to do so; then it is left out.
-local function add_change(prefix, id, connection, kind, phase, was)
-  local changes = prefix .. 'changes'
-  redis.pcall('XADD', changes, 'MAXLEN', '~', changes_max, '*', 'id', id, 'connection', connection, 'kind', kind,
-    'phase', phase, 'was', was or '')
-  redis.call('PEXPIRE', changes, changes_kept_ms)
 end

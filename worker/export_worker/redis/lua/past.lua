@@ -41,13 +41,15 @@ local function phase_of_export(prefix, id)
 end
 
 -- Replaces the record of an export that has ended by a packed one. `fields` has texts or numbers by the names in
--- `past_fields`; `body` is packed by Python.
+-- `past_fields`; `body` is packed by Python. Returns the whole value.
 local function write_past(prefix, id, fields, body, kept_ms)
   local lines = {}
   for position, name in ipairs(past_fields) do
     local text = name == 'layout' and '2' or fields[name] or ''
     lines[position] = string.gsub(type(text) == 'number' and string.format('%.0f', text) or text, '%c', '?')
   end
-  redis.call('SET', prefix .. 'past:' .. id, table.concat(lines, '\n') .. '\n' .. body, 'PX', kept_ms)
+  local value = table.concat(lines, '\n') .. '\n' .. body
+  redis.call('SET', prefix .. 'past:' .. id, value, 'PX', kept_ms)
   redis.call('DEL', prefix .. 'export:' .. id, prefix .. 'timeline:' .. id, prefix .. 'stored:' .. id)
+  return value
 end

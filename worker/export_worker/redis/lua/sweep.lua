@@ -9,7 +9,6 @@
 --   now_ms, now          the time in ms, and as the timeline has it
 --   overdue_ms, max      exports that were due before this time are examined, at most so many
 --   next_sweep_ms        when the next sweep examines these exports again, at the earliest
---   payload_ttl_ms, step_function
 --   timeline_max         how many notes a timeline keeps
 -- Answer: JSON object
 --   lost                 ids of the exports whose entry was lost; missing when there is none
@@ -43,8 +42,6 @@ local function examine(id)
   local row = args.prefix .. (role == 'transfer' and 'waiting:' or 'parked:') .. connection
   local since = redis.call('ZSCORE', row, job)
   redis.call('ZREM', row, job)
-  local payload = {t = cjson.null, f = args.step_function, a = {id, step}, k = {}, et = args.now_ms}
-  redis.call('SET', 'arq:job:' .. job, cjson.encode(payload), 'PX', args.payload_ttl_ms)
   redis.call('ZADD', queue, since or args.now_ms, job)
   redis.call('PUBLISH', args.prefix .. 'wake:' .. role, '')
   if not since then

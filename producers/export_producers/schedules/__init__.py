@@ -1,0 +1,1 @@
+"""Schedules: what workers fire, and what operators see and do."""

@@ -1,0 +1,134 @@
+"""The schedules in Redis, as workers announce and fire them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from arq.connections import ArqRedis
+
+from export_producers.lua import fire_script
+from export_producers.records import Offer
+from export_worker.contract.model import epoch_ms, isoformat
+from export_worker.contract.redis_keys import Keys
+from export_worker.contract.schedule import ScheduleDefinition, export_id_of, requester_of
+from export_worker.redis.client import commands
+from export_worker.redis.scripts import Script
+
+BATCH = 200
+"""Schedules in one round trip: some milliseconds of Redis."""
+KEPT_S = 7 * 86_400.0
+"""A schedule that no worker has announced for this time is forgotten, with its state."""
+
+_TIMES = ("cron", "timezone")
+"""The settings that decide the times. Once one of them has changed, earlier times are not caught up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One time of a schedule that is due.
+
+    Args:
+        time: The time that the cron expression has.
+        next_due: When the schedule is due after it.
+        missed: Earlier times that were not fired.
+        is_late: It was missed for too long.
+    """
+
+    time: datetime
+    next_due: datetime
+    missed: Sequence[datetime] = ()
+    is_late: bool = False
+
+
+class FiringQueue:
+    """Announces and fires the schedules of one configuration. Raises the errors of redis-py."""
+
+    def __init__(self, redis: ArqRedis, keys: Keys, definitions: Mapping[str, ScheduleDefinition]) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._definitions = definitions
+        self._salts: dict[str, str] = {}
+        self._fire = Script(redis, fire_script())
+
+    async def announce(
+        self, after: Mapping[str, datetime], due_at: Mapping[str, datetime], now: datetime
+    ) -> dict[str, datetime]:
+        """Stores the definitions, and forgets schedules that no worker has had for a week.
+
+        Args:
+            after: The time until which times are decided, for schedules that Redis does not have.
+            due_at: When each schedule is due next.
+
+        Returns:
+            The time until which the times of each schedule are decided.
+        """
+        names, decided = list(self._definitions), dict[str, datetime]()
+        for first in range(0, len(names), BATCH):
+            decided |= await self._announce(names[first : first + BATCH], after, due_at, now)
+        await self._forget(now)
+        return decided
+
+    async def _announce(
+        self, names: Sequence[str], after: Mapping[str, datetime], due_at: Mapping[str, datetime], now: datetime
+    ) -> dict[str, datetime]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hget(self._keys.schedule(name), "definition")
+            before = await pipe.execute()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name, stored in zip(names, before, strict=True):
+                self._store(pipe, name, after[name], due_at[name])
+                if self._has_other_times(name, stored):
+                    pipe.hset(self._keys.schedule(name), "after_ms", str(epoch_ms(now)))
+            pipe.zadd(self._keys.schedules, dict.fromkeys(names, epoch_ms(now)))
+            await pipe.execute()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(self._keys.schedule(name), ["salt", "after_ms"])
+            found = await pipe.execute()
+        self._salts.update({name: salt.decode() for name, (salt, _) in zip(names, found, strict=True)})
+        return {name: _moment(after_ms) for name, (_, after_ms) in zip(names, found, strict=True)}
+
+    def _store(self, pipe: Any, name: str, after: datetime, due_at: datetime) -> None:
+        key = self._keys.schedule(name)
+        # After a loss of all data, the same times still have the same exports.
+        pipe.hsetnx(key, "salt", self._salts.get(name) or uuid4().hex)
+        pipe.hsetnx(key, "after_ms", epoch_ms(after))
+        pipe.hset(key, mapping={"definition": self._definitions[name].model_dump_json(), "next_ms": epoch_ms(due_at)})
+
+    def _has_other_times(self, name: str, stored: bytes | None) -> bool:
+        if stored is None:
+            return False
+        before = ScheduleDefinition.model_validate_json(stored)
+        return any(getattr(before, each) != getattr(self._definitions[name], each) for each in _TIMES)
+
+    async def _forget(self, now: datetime) -> None:
+        until_ms = epoch_ms(now - timedelta(seconds=KEPT_S))
+        for name in await commands(self._redis).zrangebyscore(self._keys.schedules, 0, until_ms, start=0, num=BATCH):
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.delete(self._keys.schedule(name.decode()))
+                pipe.zrem(self._keys.schedules, name)
+                await pipe.execute()
+
+    async def fire(self, name: str, decision: Decision, now: datetime) -> dict[str, Any]:
+        """Decides one time, unless it has been decided before. Returns the answer of `fire.lua`."""
+        if name not in self._salts:
+            return {"verdict": "unknown"}
+        definition, time = self._definitions[name], decision.time
+        export_id = export_id_of(self._salts[name], name, time)
+        offer = Offer(definition.request_at(time), export_id, now, requested_by=requester_of(name))
+        arguments: dict[str, object] = offer.arguments(self._keys) | {
+            "firing_ms": epoch_ms(time),
+            "time": isoformat(time),
+            "missed_ms": [epoch_ms(each) for each in decision.missed] or None,
+            "next_ms": epoch_ms(decision.next_due),
+            "skips": True if definition.overlap == "skip" else None,
+            "is_late": True if decision.is_late else None,
+        }
+        return await self._fire.document([self._keys.schedule(name), *offer.keys(self._keys)], arguments)
+
+
+def _moment(stored_ms: bytes) -> datetime:
+    return datetime.fromtimestamp(int(stored_ms) / 1000, UTC)

@@ -1,0 +1,108 @@
+"""What operators do with schedules: list, pause, resume, run."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from export_producers.client import ExportQueue
+from export_producers.pauses import REASON_MAX_CHARS
+from export_producers.schedules.states import ScheduleState, schedule_state
+from export_worker.contract.model import epoch_ms
+from export_worker.contract.names import unknown_name
+from export_worker.contract.printable import clean
+from export_worker.contract.schedule import SchedulePause, requester_of
+from export_worker.contract.status import Accepted
+from export_worker.errors import FieldProblem, InvalidRequestError
+
+LIST_MAX = 10_000
+"""No configuration has more schedules."""
+BATCH = 500
+"""Schedules that one round trip reads: about half a megabyte."""
+
+
+class Schedules:
+    """The schedules that the workers of one queue have announced. Raises ServiceUnreachableError as the queue does."""
+
+    def __init__(self, queue: ExportQueue) -> None:
+        self._queue = queue
+        self._storage = queue.storage
+
+    async def all(self) -> list[ScheduleState]:
+        """Returns every schedule, sorted by name. Needs one round trip, and one more for each 500 of them."""
+        now, keys = await self._storage.now(), self._storage.keys
+        async with self._storage.calls():
+            seen = await self._storage.client.zrange(keys.schedules, 0, LIST_MAX - 1, withscores=True)
+        known = sorted((name.decode(), datetime.fromtimestamp(seen_ms / 1000, UTC)) for name, seen_ms in seen)
+        found: list[ScheduleState | None] = []
+        for first in range(0, len(known), BATCH):
+            batch = known[first : first + BATCH]
+            async with self._storage.calls(), self._storage.client.pipeline(transaction=False) as pipe:
+                for name, _ in batch:
+                    pipe.hgetall(keys.schedule(name))
+                stored = await pipe.execute()
+            found += [schedule_state(name, each, at, now) for (name, at), each in zip(batch, stored, strict=True)]
+        return [state for state in found if state is not None]
+
+    async def get(self, name: str, connections: Collection[str] | None = None) -> ScheduleState:
+        """Returns one schedule.
+
+        Args:
+            connections: The connections whose schedules the caller may see; None for all.
+
+        Raises:
+            InvalidRequestError: No worker has announced it.
+        """
+        visible = [each for each in await self.all() if connections is None or each.connection in connections]
+        found = next((each for each in visible if each.schedule == name), None)
+        if found is None:
+            message = unknown_name("schedule", name, [each.schedule for each in visible], none="no worker has one")
+            raise InvalidRequestError([FieldProblem("schedule", message)])
+        return found
+
+    async def pause(self, name: str, *, reason: str | None = None, by: str | None = None) -> ScheduleState:
+        """Pauses a schedule until `resume`, or replaces its pause. Its times pass without exports.
+
+        Args:
+            reason: One line for people.
+            by: The name of the operator.
+
+        Raises:
+            InvalidRequestError: No worker has announced the schedule, or the reason is too long.
+        """
+        state = await self.get(name)
+        if reason is not None and len(reason) > REASON_MAX_CHARS:
+            raise InvalidRequestError([FieldProblem("reason", f"must have at most {REASON_MAX_CHARS} characters")])
+        pause = SchedulePause(since=await self._storage.now(), by=by, reason=reason and clean(reason))
+        async with self._storage.calls() as redis:
+            await redis.hset(self._storage.keys.schedule(name), mapping={"paused": pause.model_dump_json()})
+        return state.model_copy(update={"pause": pause, "next_at": None})
+
+    async def resume(self, name: str) -> ScheduleState:
+        """Ends the pause of a schedule. The times of the pause are not caught up. Without a pause, changes nothing.
+
+        Raises:
+            InvalidRequestError: No worker has announced the schedule.
+        """
+        state = await self.get(name)
+        if state.pause is None:
+            return state
+        key, now = self._storage.keys.schedule(name), await self._storage.now()
+        async with self._storage.calls() as redis:
+            (after_ms,) = await redis.hmget(key, "after_ms")
+        async with self._storage.calls(), self._storage.client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, "after_ms", str(max(epoch_ms(now), int(after_ms or 0))))
+            pipe.hdel(key, "paused")
+            await pipe.execute()
+        return await self.get(name)
+
+    async def run(self, name: str, time: datetime | None = None) -> Accepted:
+        """Requests the export of a schedule now, also while it is paused or the export before is open.
+
+        Args:
+            time: The time whose dates the request has; by default, now.
+
+        Raises:
+            InvalidRequestError: No worker has announced the schedule, or has its connection any more.
+        """
+        state = await self.get(name)
+        request = state.request_at(time or await self._storage.now())
+        return await self._queue.enqueue(request, requested_by=requester_of(name))

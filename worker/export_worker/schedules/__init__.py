@@ -1,0 +1,1 @@
+"""Schedules: when each of them fires. Pure."""
