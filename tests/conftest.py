@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from export_worker.demo.processes import free_port, redis_binary
 from export_worker.redis.client import close_redis, open_redis
 from export_worker.s3.client import S3Client
 from support import command_forks, golden_files, redis_choice, s3_server, secret_canaries
+from support.first_collection import after_the_first
 from support.paths import TESTS
 from support.rclone_server import rclone_server
 from support.redis_clock import MovableRedis, run_movable_redis
@@ -63,6 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure() -> None:
     redis_choice.undo()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Collects in one process first, if the checkout is fresh and there are several processes."""
+    with after_the_first() if hasattr(session.config, "workerinput") else nullcontext():
+        return (yield)
 
 
 WAITING = ("e2e", "integration")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import get_args
 
 from export_producers.pauses import ConnectionPause
 from export_producers.readable import count_of, score_of
@@ -17,6 +18,7 @@ from export_producers.reasons import (
     Explanation,
     Failed,
     Fix,
+    InTurns,
     LastError,
     NoStage,
     OfferedToOthers,
@@ -37,6 +39,7 @@ from export_producers.reasons import (
 )
 from export_producers.retries import ENDED_BY_TIME, OF_ONE_OPERATION
 from export_worker.contract.redis_keys import NO_END_MS, CallKind
+from export_worker.contract.request import NORMAL, Priority
 from export_worker.contract.slowness import DURATIONS_MIN, eta_of, is_slow, usual_s
 from export_worker.contract.status import ErrorReport, Phase, Status
 from export_worker.errors import ErrorCode
@@ -121,7 +124,8 @@ def explanation(facts: Facts) -> Explanation:
         return Explanation(status.export_id, now, _end(status), after=_advice(status))
     reason = _wait(facts)
     before = (CancelRequested(),) if facts.cancel_requested else ()
-    return Explanation(status.export_id, now, reason, before, (*_cause(reason, status), *_comparison(reason, facts)))
+    after = (*_order(reason, status), *_cause(reason, status), *_comparison(reason, facts))
+    return Explanation(status.export_id, now, reason, before, after)
 
 
 def _end(status: Status) -> AnyReason:
@@ -208,6 +212,14 @@ def _due(facts: Facts, due_at: datetime) -> AnyReason:
     if due_at > facts.now:
         return Scheduled(step=facts.step, due_at=due_at)
     return Overdue(step=facts.step, due_at=due_at, role="transfer" if facts.step == "transfer" else "control")
+
+
+def _order(reason: AnyReason, status: Status) -> tuple[AnyNote, ...]:
+    """Returns in which order exports are served, if others are before this one."""
+    if not isinstance(reason, WaitingForSlot | WaitingForWorker) or not reason.ahead:
+        return ()
+    given = (status.request or {}).get("priority")
+    return (InTurns(priority=given if given in get_args(Priority) else NORMAL),)
 
 
 def _cause(reason: AnyReason, status: Status) -> tuple[AnyNote, ...]:

@@ -46,7 +46,7 @@ def _role(status: Status) -> Role:
     return "transfer" if call_kind(status.phase) == "transfer" else "control"
 
 
-WAITS = 13
+WAITS = 15
 """The commands of `_read_waits`."""
 
 
@@ -55,8 +55,9 @@ def _read_waits(pipe: Pipeline, keys: Keys, status: Status, step: int) -> None:
     export_id, connection, kind, role = status.export_id, status.connection, call_kind(status.phase), _role(status)
     job_id = keys.job_id(export_id, step)
     pipe.zscore(keys.queue(role), job_id)
-    pipe.zrank(keys.parked(connection), job_id)
-    pipe.zrank(keys.waiting(connection), job_id)
+    for row, turns in _rows(keys, connection):
+        pipe.zrank(row, job_id)
+        pipe.zrank(turns, job_id)
     pipe.zscore(keys.aside(role), job_id)
     pipe.zcard(keys.slots(connection))
     pipe.hmget(keys.breaker(connection), ["until", "pauses"])
@@ -69,11 +70,24 @@ def _read_waits(pipe: Pipeline, keys: Keys, status: Status, step: int) -> None:
     pipe.hget(keys.limits, connection)
 
 
+def _rows(keys: Keys, connection: str) -> tuple[tuple[str, str], ...]:
+    """The rows in which an export may wait, each with the turns of its jobs."""
+    return (
+        (keys.parked(connection), keys.turns(keys.parked_row(connection))),
+        (keys.waiting(connection), keys.turns(keys.waiting_row(connection))),
+    )
+
+
+def _ahead(place: int | None, turn: int | None) -> int | None:
+    """Returns how many exports are before one in a row; None if it is not there. Version 0.1 gives no turns."""
+    return turn if place is not None and turn is not None else place
+
+
 def _facts(
     status: Status, now: datetime, record: Sequence[bytes | None], waits: Sequence[Any], problem: str | None
 ) -> Facts:
     _, claims, released, cancel = record
-    (due_ms, parked, waiting, aside, slots, platform, (*calls, has_failed), *rest) = waits
+    (due_ms, parked, parked_turn, waiting, waiting_turn, aside, slots, platform, (*calls, has_failed), *rest) = waits
     since_ms, durations_ms, operator_pause, parked_ms, window_ms, slots_max = rest
     is_transfer = _role(status) == "transfer"
     return Facts(
@@ -82,8 +96,8 @@ def _facts(
         due_ms=due_ms,
         claimed=claims is not None and released in {None, b"ending"},
         cancel_requested=cancel is not None,
-        parked=parked,
-        waiting=waiting,
+        parked=_ahead(parked, parked_turn),
+        waiting=_ahead(waiting, waiting_turn),
         offered_to_others=aside is not None,
         slots=slots,
         platform=None if is_transfer else pause_of(*platform),

@@ -17,6 +17,7 @@ from export_producers.languages.messages import translated
 from export_producers.records import Start
 from export_worker.contract.model import Model, Timestamp, isoformat
 from export_worker.contract.redis_keys import CallKind, Role
+from export_worker.contract.request import Priority
 
 
 class Reason(Model):
@@ -223,6 +224,13 @@ class SlotEstimate(Note):
     """How many exports the estimate is made from."""
 
 
+class InTurns(Note):
+    """In which order exports get a slot or a worker: by priority, then in turns of those who request them."""
+
+    code = "in_turns"
+    priority: Priority
+
+
 class Slow(Note):
     """It has been on the platform for much longer than the last exports of its kind."""
 
@@ -266,7 +274,7 @@ AnyReason = (
     | Scheduled
     | Overdue
 )
-AnyNote = CancelRequested | LastError | Stage | NoStage | Usual | SlotEstimate | Slow | Retry | Fix
+AnyNote = CancelRequested | InTurns | LastError | Stage | NoStage | Usual | SlotEstimate | Slow | Retry | Fix
 
 
 MESSAGES = {"message", "problem", "step", "role"}

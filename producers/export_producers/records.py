@@ -18,7 +18,7 @@ from export_worker.contract.names import did_you_mean, unknown_name
 from export_worker.contract.past import Past
 from export_worker.contract.past_documents import record_fields
 from export_worker.contract.redis_keys import Keys
-from export_worker.contract.request import ExportRequest
+from export_worker.contract.request import NORMAL, ExportRequest
 from export_worker.contract.status import TERMINAL_PHASES, Phase, Status
 from export_worker.contract.trace import TraceContext
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -108,6 +108,7 @@ class Offer:
             "platform": request.platform,
             "kind": request.kind,
             "requested_by": shown_requester(self.requested_by),
+            "priority": request.priority if request.priority != NORMAL else None,
             "metadata": request.metadata or None,
             # The script compares fingerprints only for an idempotency key or a message.
             "fingerprint": request.fingerprint() if request.idempotency_key or self.message else None,

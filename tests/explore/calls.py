@@ -41,7 +41,7 @@ NOT_RECEIVED = ("fail", "hang")
 """Faults of calls that do not reach the service."""
 READS = ("HGETALL", "GET", "LRANGE", "ZCARD", "TIME", "EXISTS")
 """Commands that change nothing, and on whose answer no change depends."""
-RESULT_FIELDS = {"claim": "steps", "take_deliveries": "deliveries", "sweep": "lost"}
+RESULT_FIELDS = {"claim": "steps", "take_deliveries": "deliveries", "sweep": "lost", "fire": "export_id"}
 """Scripts that change something only if their answer has this field."""
 
 MakeError = Callable[[], Exception]

@@ -142,7 +142,10 @@ def _replace_parts(patch: pytest.MonkeyPatch, laboratory: Laboratory) -> None:
             self.command_stack = list(stack)  # the client has forgotten it when it repeats the call
             return await execute(self, *arguments, **options)
 
-        return await redis_call(("+".join(str(command[0][0]) for command in stack),), send_stack)
+        commands = [command[0] for command in stack]
+        return await redis_call(
+            commands[0] if len(commands) == 1 else ("+".join(str(command[0]) for command in commands),), send_stack
+        )
 
     def load_script(self: Any, redis: ArqRedis, source: str) -> None:
         register(self, redis, laboratory.load(source))

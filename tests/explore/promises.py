@@ -250,6 +250,12 @@ def each_end_is_counted_once(world: World) -> Broken:
         yield f"{world.counted_ends()} ends were counted, and there were {ends}"
 
 
+def each_time_is_fired_once(world: World) -> Broken:
+    """A time of a schedule enqueues one export, over all workers, whichever of them die and whatever Redis forgets."""
+    if world.scenario.scheduled and world.fired() != 1:
+        yield f"the schedule has enqueued {world.fired()} exports at one time"
+
+
 def nothing_crashes(world: World) -> Broken:
     """2.8 Whatever is answered, there is never a traceback in the log of a worker."""
     yield from world.crashes
@@ -280,6 +286,7 @@ NOT_AFTER_A_FAIL_OVER = (only_a_retry_leaves_an_end, a_held_step_has_one_worker,
 def broken(world: World) -> list[str]:
     """Returns every promise that a run broke, with how."""
     found = [f"nothing_crashes: {line}" for line in nothing_crashes(world)]
+    found += [f"each_time_is_fired_once: {line}" for line in each_time_is_fired_once(world)]
     found_last = [f"each_end_is_counted_once: {line}" for line in each_end_is_counted_once(world)]
     for export_id in world.export_ids:
         export = FinishedExport(world, export_id)

@@ -24,6 +24,7 @@ class Scenario:
         poison: Every worker dies when it makes this call.
         deadline_s: The deadline of the exports; None for the default of a day.
         fail_over: When Redis forgets its last writes.
+        scheduled: The workers have a schedule, whose only time is the start of the run. It requests the only export.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Scenario:
     poison: str = ""
     deadline_s: int | None = None
     fail_over: When | None = None
+    scheduled: bool = False
 
     def files_of_job(self, number: int) -> dict[str, int]:
         """Returns the names and lengths of the files of the nth job of an export."""
@@ -80,5 +82,7 @@ SCENARIOS = {
         Scenario("poison", exports=2, poison="platform poll tag1-job1"),
         Scenario("deadline", deadline_s=3),
         Scenario("fail-over", fail_over="never"),
+        Scenario("scheduled", exports=0, scheduled=True),
+        Scenario("scheduled-fail-over", exports=0, scheduled=True, fail_over="never"),
     )
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
@@ -16,7 +17,9 @@ from explore.chronicle import LEASE_S
 from explore.scripted_platform import PlatformDriver, ScriptedPlatform
 from explore.virtual_loop import CountingExecutor
 from export_producers.client import ExportQueue
+from export_producers.schedules.firing import FiringQueue
 from export_worker.contract.redis_keys import Keys
+from export_worker.contract.schedule import ScheduleDefinition
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.decisions import Policy
 from export_worker.lifecycle.poll_schedule import PollSchedule
@@ -27,12 +30,17 @@ from export_worker.redis.outbox import Outbox
 from export_worker.redis.sweeper import Sweeper
 from export_worker.s3.client import S3Client
 from export_worker.s3.store import S3Store
+from export_worker.schedules.cron import Cron
+from export_worker.schedules.firings import Schedule
 from export_worker.sinks.base import SinkError, SinkRoute
 from export_worker.sinks.dispatcher import EventDispatcher
+from export_worker.telemetry.instrumentation import NULL_INSTRUMENT
 from export_worker.transfer.engine import TransferEngine
 from export_worker.transfer.export_writer import ExportWriter, Layout
+from export_worker.wiring.schedules import QueueFiring
 from export_worker.worker.claim_loop import ClaimLoop
 from export_worker.worker.runtime import _persistent
+from export_worker.worker.schedules import Scheduler
 from support.redis_site import QueueSite
 from support.scripted_worker import Parts
 
@@ -80,6 +88,7 @@ class Surroundings:
     executor: CountingExecutor
     sinks: Mapping[str, MemorySink]
     clock: Callable[[], datetime]
+    schedules: Mapping[str, ScheduleDefinition]
 
 
 class Worker:
@@ -108,6 +117,8 @@ class Worker:
             *map(_persistent, self._dispatcher.loops()),
             _persistent(partial(self._sweep, sweeper)),
         ]
+        if self._around.schedules:
+            background.append(_persistent(self._build_scheduler().run_once))
         self._background = [asyncio.create_task(each) for each in background]
         await asyncio.gather(*self._background, *(loop.async_run() for loop in self._loops))
 
@@ -144,6 +155,15 @@ class Worker:
         routes = {name: SinkRoute(sink, 4, RETRY, 600.0) for name, sink in around.sinks.items()}
         outbox = Outbox(self._redis, around.keys, RETENTION_S)
         return EventDispatcher(outbox, routes, around.clock, lambda: 0.5)
+
+    def _build_scheduler(self) -> Scheduler:
+        around = self._around
+        firing = QueueFiring(FiringQueue(self._redis, around.keys, around.schedules), around.clock)
+        schedules = [
+            Schedule(name, Cron(each.cron, ZoneInfo(each.timezone)), each.jitter_s, each.catch_up_s)
+            for name, each in around.schedules.items()
+        ]
+        return Scheduler(schedules, firing, around.clock, NULL_INSTRUMENT)
 
     async def _sweep(self, sweeper: Sweeper) -> None:
         await sweeper.sweep(self._around.clock())

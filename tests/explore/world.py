@@ -22,8 +22,10 @@ from explore.scripted_platform import ScriptedPlatform
 from explore.virtual_loop import PROCESS, STARTED_S, CountingExecutor, Process
 from explore.workers import MemorySink, Surroundings, Worker
 from export_producers.client import ExportQueue
+from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
+from export_worker.contract.schedule import ScheduleDefinition, export_id_of
 from export_worker.errors import InvalidRequestError, ServiceUnreachableError
 from export_worker.redis.scripts import encode_arguments
 from export_worker.s3.client import S3Client
@@ -42,6 +44,14 @@ SETTLE_S = 2.5
 RESTART_S = 1.0
 """Until another worker starts in place of one that has died or stopped."""
 START_AT = datetime(2026, 1, 5, tzinfo=UTC)
+SCHEDULE = "nightly"
+SALT = "salt"
+SCHEDULED = ScheduleDefinition(
+    cron="0 0 * * *",
+    timezone="UTC",
+    request={"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag1"}},
+)
+"""A schedule that is due at the start of a run, and not again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,10 @@ class World:
         loop, redis = self.scheduler.loop, self._services.redis
         self._services.executor.loop = loop
         redis.flushdb()
+        if self.scenario.scheduled:
+            before = {"salt": SALT, "after_ms": epoch_ms(START_AT) - 1}
+            redis.hset(self.keys.schedule(SCHEDULE), mapping=before)
+            self.export_ids.append(export_id_of(SALT, SCHEDULE, START_AT))
         random.seed(0)
         run = Run(self.scheduler, self.s3, self._services.scripts, self.chronicle.note_script)
         asyncio.set_event_loop(loop)
@@ -161,6 +175,7 @@ class World:
             services.executor,
             self.sinks,
             self.now,
+            {SCHEDULE: SCHEDULED} if self.scenario.scheduled else {},
         )
         self._workers[process] = Worker(name, surroundings)
         self._start(process, self._workers[process].run)
@@ -231,7 +246,7 @@ class World:
 
     def _all_ended(self) -> bool:
         """Whether every export has ended, and every event is delivered."""
-        if self._producing:
+        if self._producing or not all(map(self.record, self.export_ids)):
             return False
         redis, keys = self._services.redis, self.keys
         pipe = redis.pipeline(transaction=False)
@@ -242,6 +257,10 @@ class World:
         answers = pipe.execute()
         records, outboxes = answers[: -len(self.sinks)], answers[-len(self.sinks) :]
         return not any(outboxes) and all((phase or b"").decode() in ENDED and not retry for phase, retry in records)
+
+    def fired(self) -> int:
+        """Returns how many times of the schedule have enqueued an export."""
+        return int(self._services.redis.hget(self.keys.schedule(SCHEDULE), "fired") or 0)
 
     def record(self, export_id: str) -> dict[str, str]:
         """Returns the fields of a record."""

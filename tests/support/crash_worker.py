@@ -24,7 +24,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from redis.exceptions import NoScriptError
 
-from export_producers.lua import fire_script
+from export_producers.lua import fire_script, own_script
 from export_worker import cli
 from export_worker.platforms.http.client import HttpClient
 from export_worker.redis.lua import claim_script, commit_script, script
@@ -41,6 +41,7 @@ SOURCES = {
         ("claim", claim_script("transfer")),
         ("commit", commit_script()),
         ("fire", fire_script()),
+        ("announce", own_script("announce")),
         *(
             (name, script("indexes", name))
             for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")

@@ -7,6 +7,7 @@
 --   export_id, now_ms, prefix, wake (channel)
 --   request, status      JSON texts
 --   connection, platform, kind, requested_by
+--   priority             of the request: high or low (missing: normal)
 --   metadata             name -> value (missing: none)
 --   fingerprint          of the request; compared when the idempotency key or the message is known already
 --   published_ms         when the broker stored the message (missing: unknown)
@@ -104,6 +105,9 @@ end
 if args.batch then
   join_batch(args.batch, number)
   redis.call('HSET', export, 'message', args.batch)
+end
+if args.priority then
+  redis.call('HSET', export, 'priority', args.priority)
 end
 if args.trace then
   redis.call('HSET', export, 'trace', args.trace)

@@ -388,7 +388,7 @@ if digest then
 else
   local lead, size = rarest()
   if size ~= 0 then
-    following = visit_rows(args.prefix, top, lowest, wanted, lead, visit_row, visit_block)
+    following = visit_rows(args.prefix, top, lowest, wanted, lead, size, visit_row, visit_block)
   end
 end
 if not following and has_old then

@@ -8,21 +8,18 @@ from uuid import uuid4
 
 from arq.connections import ArqRedis
 
-from export_producers.lua import fire_script
+from export_producers.lua import fire_script, own_script
 from export_producers.records import Offer
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.schedule import ScheduleDefinition, export_id_of, requester_of
 from export_worker.redis.client import commands
-from export_worker.redis.scripts import Script
+from export_worker.redis.scripts import Call, Script, decode_document
 
 BATCH = 200
 """Schedules in one round trip: some milliseconds of Redis."""
 KEPT_S = 7 * 86_400.0
 """A schedule that no worker has announced for this time is forgotten, with its state."""
-
-_TIMES = ("cron", "timezone")
-"""The settings that decide the times. Once one of them has changed, earlier times are not caught up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +48,7 @@ class FiringQueue:
         self._definitions = definitions
         self._salts: dict[str, str] = {}
         self._fire = Script(redis, fire_script())
+        self._announcement = Script(redis, own_script("announce"))
 
     async def announce(
         self, after: Mapping[str, datetime], due_at: Mapping[str, datetime], now: datetime
@@ -73,36 +71,26 @@ class FiringQueue:
     async def _announce(
         self, names: Sequence[str], after: Mapping[str, datetime], due_at: Mapping[str, datetime], now: datetime
     ) -> dict[str, datetime]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hget(self._keys.schedule(name), "definition")
-            before = await pipe.execute()
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name, stored in zip(names, before, strict=True):
-                self._store(pipe, name, after[name], due_at[name])
-                if self._has_other_times(name, stored):
-                    pipe.hset(self._keys.schedule(name), "after_ms", str(epoch_ms(now)))
-            pipe.zadd(self._keys.schedules, dict.fromkeys(names, epoch_ms(now)))
-            await pipe.execute()
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hmget(self._keys.schedule(name), ["salt", "after_ms"])
-            found = await pipe.execute()
-        self._salts.update({name: salt.decode() for name, (salt, _) in zip(names, found, strict=True)})
-        return {name: _moment(after_ms) for name, (_, after_ms) in zip(names, found, strict=True)}
+        calls = [self._call(name, after[name], due_at[name], now) for name in names]
+        answers = [decode_document(answer) for answer in await self._announcement.answers(calls)]
+        self._salts.update({name: answer["salt"] for name, answer in zip(names, answers, strict=True)})
+        return {name: _moment(answer["after_ms"]) for name, answer in zip(names, answers, strict=True)}
 
-    def _store(self, pipe: Any, name: str, after: datetime, due_at: datetime) -> None:
-        key = self._keys.schedule(name)
-        # After a loss of all data, the same times still have the same exports.
-        pipe.hsetnx(key, "salt", self._salts.get(name) or uuid4().hex)
-        pipe.hsetnx(key, "after_ms", epoch_ms(after))
-        pipe.hset(key, mapping={"definition": self._definitions[name].model_dump_json(), "next_ms": epoch_ms(due_at)})
-
-    def _has_other_times(self, name: str, stored: bytes | None) -> bool:
-        if stored is None:
-            return False
-        before = ScheduleDefinition.model_validate_json(stored)
-        return any(getattr(before, each) != getattr(self._definitions[name], each) for each in _TIMES)
+    def _call(self, name: str, after: datetime, due_at: datetime, now: datetime) -> Call:
+        """Returns the call that announces one schedule."""
+        definition = self._definitions[name]
+        arguments = {
+            "name": name,
+            "definition": definition.model_dump_json(),
+            "cron": definition.cron,
+            "timezone": definition.timezone,
+            # After a loss of all data, the same times still have the same exports.
+            "salt": self._salts.get(name) or uuid4().hex,
+            "after_ms": epoch_ms(after),
+            "next_ms": epoch_ms(due_at),
+            "now_ms": epoch_ms(now),
+        }
+        return [self._keys.schedule(name), self._keys.schedules], arguments, ()
 
     async def _forget(self, now: datetime) -> None:
         until_ms = epoch_ms(now - timedelta(seconds=KEPT_S))
@@ -130,5 +118,5 @@ class FiringQueue:
         return await self._fire.document([self._keys.schedule(name), *offer.keys(self._keys)], arguments)
 
 
-def _moment(stored_ms: bytes) -> datetime:
+def _moment(stored_ms: str) -> datetime:
     return datetime.fromtimestamp(int(stored_ms) / 1000, UTC)

@@ -136,7 +136,8 @@ async def test_explain_gives_the_position_of_a_waiting_transfer(queue_site: Queu
     await queue_site.claim(1, "transfer")
     assert await queue_site.queue.explain(waiting["gio"][2]) == (
         "Waiting for a transfer worker with free capacity. Exports of connection gio ahead of it: 1. "
-        "Connections take turns."
+        "Connections take turns. Its priority is normal. Exports with a higher one are first. "
+        "Within a priority, those who request exports take turns."
     )
 
 

@@ -10,6 +10,8 @@ from export_producers.reasons import WaitsForWindow
 from export_worker.contract.model import epoch_ms
 from export_worker.lifecycle.windows import Windows
 from export_worker.redis.claims import ConnectionLimits
+from export_worker.redis.transfers import TransferProgress
+from export_worker.telemetry.queue_stats import QueueStats
 from support.redis_site import QueueSite
 
 MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=2)
@@ -67,6 +69,8 @@ async def test_readers_know_the_next_window_until_it_begins(queue_site: QueueSit
         assert known.eta.submits_from == expected
         overview = await queue_site.queue.reads.overview()
         assert overview.connections["gio"].closed_until == expected
+        stats = QueueStats(queue_site.redis, keys, ["gio", "ta"], [], TransferProgress(queue_site.redis, keys).read)
+        assert (await stats.read(now)).closed == {"gio": expected is not None, "ta": False}
         explained = (await queue_site.queue.explanation(export_id)).reason
         assert isinstance(explained, WaitsForWindow) == (expected is not None)
 

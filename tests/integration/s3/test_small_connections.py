@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,12 @@ def server_of(store: SmallStore, *, is_tls: bool = False) -> Server:
     return Server(str(parts.hostname), parts.port or 0, parts.netloc, is_tls=is_tls)
 
 
+async def until_accepted(store: SmallStore) -> None:
+    """Waits until the store knows its only connection, which it closes at its end."""
+    while not store.connections:
+        await asyncio.sleep(0.01)
+
+
 def pool_of(tls: ssl.SSLContext | None = None) -> ConnectionPool:
     return ConnectionPool(1, LIMITS, lambda: tls or ssl.create_default_context())
 
@@ -49,6 +56,32 @@ async def test_connection_that_is_given_back_after_the_pool_was_closed_is_closed
         pool.close()
         pool.give_back(connection)
         assert not connection.is_usable()
+        await until_accepted(store)
+
+
+async def test_connection_that_is_opened_for_a_cancelled_caller_is_closed(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Connection] = []
+    may_open = threading.Event()
+    open_connection = ConnectionPool._open  # the caller is cancelled within this call
+
+    def open_late(pool: ConnectionPool, server: Server) -> Connection:
+        may_open.wait(20)
+        opened.append(open_connection(pool, server))
+        return opened[0]
+
+    monkeypatch.setattr(ConnectionPool, "_open", open_late)
+    async with small_store() as store:
+        task = asyncio.create_task(pool_of().take(server_of(store), executor))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        may_open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not opened[0].is_usable()
+        await until_accepted(store)
 
 
 @pytest.mark.parametrize("is_tls", [False, True])

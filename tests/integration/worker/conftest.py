@@ -1,10 +1,12 @@
 """Fixtures of the worker's tests: a worker whose S3 is behind a proxy, in a bucket of the test."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from export_worker.s3.store import S3Store
 from support import s3_server
 from support.redis_site import QueueSite
 from support.s3_server import S3Proxy
@@ -16,6 +18,20 @@ def client(endpoint: str) -> Iterator[Any]:
     """A client of the S3 server. Its calls do not pass the proxy."""
     with s3_server.s3_client(endpoint) as client:
         yield client
+
+
+@pytest.fixture
+def shared_client(s3_url: str) -> Iterator[Any]:
+    """A client of the S3 server that all tests share."""
+    with s3_server.s3_client(s3_url) as client:
+        yield client
+
+
+@pytest.fixture
+def store(shared_client: Any) -> Iterator[S3Store]:
+    """A store on the same server."""
+    with ThreadPoolExecutor(1) as executor:
+        yield S3Store(shared_client, executor)
 
 
 @pytest.fixture

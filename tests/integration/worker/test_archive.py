@@ -3,14 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pytest
 from pyarrow import dataset
 
 from export_producers.filters import ExportFilter
@@ -23,23 +20,10 @@ from export_worker.credentials import Redactor
 from export_worker.lifecycle import transitions
 from export_worker.redis.ended_log import EndedLog
 from export_worker.s3.store import S3Store
-from support import s3_server
 from support.deployment import blocks
 from support.redis_site import REFUSED, STORED, QueueSite
 
 RETENTION_S = 86_400.0
-
-
-@pytest.fixture
-def client(s3_url: str) -> Iterator[Any]:
-    with s3_server.s3_client(s3_url) as client:
-        yield client
-
-
-@pytest.fixture
-def store(client: Any) -> Iterator[S3Store]:
-    with ThreadPoolExecutor(1) as executor:
-        yield S3Store(client, executor)
 
 
 def archiver(site: QueueSite, store: S3Store, bucket: str, owner: str = "w1") -> Archiver:
@@ -60,11 +44,11 @@ async def state_of(site: QueueSite) -> ArchiveState:
     return state
 
 
-def downloaded(client: Any, bucket: str, directory: Path) -> Path:
-    for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
+def downloaded(shared_client: Any, bucket: str, directory: Path) -> Path:
+    for item in shared_client.list_objects_v2(Bucket=bucket).get("Contents", []):
         path = directory / item["Key"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())
+        path.write_bytes(shared_client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())
     return directory / "team" / "history"
 
 
@@ -83,11 +67,11 @@ async def three_ends(site: QueueSite) -> tuple[str, str]:
 
 
 async def test_ended_exports_are_read_by_duckdb_and_pyarrow(
-    queue_site: QueueSite, store: S3Store, client: Any, bucket: str, tmp_path: Path
+    queue_site: QueueSite, store: S3Store, shared_client: Any, bucket: str, tmp_path: Path
 ) -> None:
     stored, refused = await three_ends(queue_site)
     (hour,) = await archived(queue_site, store, bucket)
-    folder = downloaded(client, bucket, tmp_path)
+    folder = downloaded(shared_client, bucket, tmp_path)
 
     rows = duckdb.sql(
         "SELECT *, date || 'T' || hour AS partition FROM "
@@ -152,14 +136,14 @@ async def test_refusal_of_the_store_is_noted_and_the_hour_retried(
 
 
 async def test_state_that_is_lost_writes_nothing_twice(
-    queue_site: QueueSite, store: S3Store, client: Any, bucket: str
+    queue_site: QueueSite, store: S3Store, shared_client: Any, bucket: str
 ) -> None:
     await three_ends(queue_site)
     await archived(queue_site, store, bucket)
-    before = client.list_objects_v2(Bucket=bucket)["Contents"]
+    before = shared_client.list_objects_v2(Bucket=bucket)["Contents"]
     await queue_site.redis.delete(queue_site.keys.archive)
     assert len(await archived(queue_site, store, bucket)) == 1
-    assert client.list_objects_v2(Bucket=bucket)["Contents"] == before
+    assert shared_client.list_objects_v2(Bucket=bucket)["Contents"] == before
 
 
 async def test_what_redis_has_forgotten_is_skipped(queue_site: QueueSite, store: S3Store, bucket: str) -> None:

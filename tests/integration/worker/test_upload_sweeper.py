@@ -29,18 +29,6 @@ BEGUN_AT = datetime(2010, 11, 10, 20, 48, 33, tzinfo=UTC)
 """The start of every upload in moto's responses (moto 5, `s3/responses.py`)."""
 
 
-@pytest.fixture
-def client(s3_url: str) -> Iterator[Any]:
-    with s3_server.s3_client(s3_url) as client:
-        yield client
-
-
-@pytest.fixture
-def store(client: Any) -> Iterator[S3Store]:
-    with ThreadPoolExecutor(1) as executor:
-        yield S3Store(client, executor)
-
-
 def sweeper(
     site: QueueSite,
     store: S3Store,
@@ -65,28 +53,28 @@ def key_of(export_id: str, file_name: str = "a.csv") -> str:
     return f"{PREFIX}growingio.tag_users/dt=2026-11-22/{export_id}/{file_name}"
 
 
-def begin(client: Any, bucket: str, *keys: str) -> None:
+def begin(shared_client: Any, bucket: str, *keys: str) -> None:
     for key in keys:
-        client.create_multipart_upload(Bucket=bucket, Key=key)
+        shared_client.create_multipart_upload(Bucket=bucket, Key=key)
 
 
-def still_open(client: Any, bucket: str) -> set[str]:
-    return {upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])}
+def still_open(shared_client: Any, bucket: str) -> set[str]:
+    return {upload["Key"] for upload in shared_client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])}
 
 
 async def test_sweep_aborts_only_uploads_of_ended_or_unknown_exports(
-    queue_site: QueueSite, store: S3Store, client: Any, bucket: str
+    queue_site: QueueSite, store: S3Store, shared_client: Any, bucket: str
 ) -> None:
     open_key = await queue_site.enqueue()
     ended = await queue_site.enqueue()
     await queue_site.redis.hset(queue_site.keys.export(ended), "phase", Phase.FAILED)
     abandoned = {key_of(ended), key_of(ended, "下载 用户.csv"), key_of(uuid4().hex)}
     others = {key_of(open_key), f"{PREFIX}backup/{uuid4().hex}", f"elsewhere/{key_of(uuid4().hex)}"}
-    begin(client, bucket, *abandoned, *others)
+    begin(shared_client, bucket, *abandoned, *others)
     now, metrics = datetime.now(UTC), Metrics()
 
     assert set(await sweeper(queue_site, store, bucket, instrument=metrics).sweep(now)) == abandoned
-    assert still_open(client, bucket) == others
+    assert still_open(shared_client, bucket) == others
     assert b"export_worker_uploads_swept_total 3.0" in await metrics.text(None)
 
 
@@ -99,31 +87,31 @@ async def test_sweep_aborts_only_uploads_of_ended_or_unknown_exports(
     ],
 )
 async def test_sweep_keeps_upload_of_open_export_whose_key_can_be_read_in_several_ways(
-    queue_site: QueueSite, store: S3Store, client: Any, bucket: str, template: str, a: str, b: str
+    queue_site: QueueSite, store: S3Store, shared_client: Any, bucket: str, template: str, a: str, b: str
 ) -> None:
     """Metadata is chosen by the caller, so it may look like the id of another export."""
     export_id = await queue_site.enqueue()
     fields = KeyFields("k", "gio", datetime.now(UTC).date(), export_id, {"a": a, "b": b})
     key = render_key(PREFIX, template, fields, "abcdef.csv")
-    begin(client, bucket, key)
+    begin(shared_client, bucket, key)
     assert await sweeper(queue_site, store, bucket, template=template).sweep(datetime.now(UTC)) == []
     await queue_site.redis.hset(queue_site.keys.export(export_id), "phase", Phase.FAILED)
     await queue_site.redis.delete(queue_site.keys.upload_sweep)
     assert await sweeper(queue_site, store, bucket, template=template).sweep(datetime.now(UTC)) == [key]
 
 
-async def test_sweep_keeps_young_upload(queue_site: QueueSite, store: S3Store, client: Any, bucket: str) -> None:
-    begin(client, bucket, key_of(uuid4().hex))
+async def test_sweep_keeps_young_upload(queue_site: QueueSite, store: S3Store, shared_client: Any, bucket: str) -> None:
+    begin(shared_client, bucket, key_of(uuid4().hex))
     assert await sweeper(queue_site, store, bucket).sweep(BEGUN_AT + timedelta(seconds=DAY_S - 1)) == []
-    assert len(still_open(client, bucket)) == 1
+    assert len(still_open(shared_client, bucket)) == 1
 
 
 async def test_only_one_worker_sweeps_in_an_hour(
-    queue_site: QueueSite, store: S3Store, client: Any, bucket: str
+    queue_site: QueueSite, store: S3Store, shared_client: Any, bucket: str
 ) -> None:
     now = datetime.now(UTC)
     assert await sweeper(queue_site, store, bucket, "first").sweep(now) == []
-    begin(client, bucket, key_of(uuid4().hex))
+    begin(shared_client, bucket, key_of(uuid4().hex))
     assert await sweeper(queue_site, store, bucket, "second").sweep(now) == []
     assert 3500 < await queue_site.redis.ttl(queue_site.keys.upload_sweep) <= 3600
     await queue_site.redis.delete(queue_site.keys.upload_sweep)
@@ -135,11 +123,11 @@ async def test_refused_listing_raises_nothing(queue_site: QueueSite, store: S3St
 
 
 async def test_refused_abort_does_not_keep_other_uploads(
-    queue_site: QueueSite, s3_url: str, client: Any, bucket: str
+    queue_site: QueueSite, s3_url: str, shared_client: Any, bucket: str
 ) -> None:
     """Like credentials that may abort only the uploads of their own connection."""
     others, ours = key_of("a" * 32), key_of("b" * 32)
-    begin(client, bucket, others, ours)
+    begin(shared_client, bucket, others, ours)
     with s3_server.s3_proxy(s3_url) as proxy, ThreadPoolExecutor(1) as executor:
         proxy.rule = lambda call: (
             s3_server.Refusal(403, "AccessDenied") if call.method == "DELETE" and "a" * 32 in call.path else None
@@ -147,15 +135,15 @@ async def test_refused_abort_does_not_keep_other_uploads(
         with s3_server.s3_client(proxy.endpoint_url) as bound:
             swept = await sweeper(queue_site, S3Store(bound, executor), bucket).sweep(datetime.now(UTC))
     assert swept == [ours]
-    assert still_open(client, bucket) == {others}
+    assert still_open(shared_client, bucket) == {others}
 
 
 async def test_export_of_unknown_phase_counts_as_open(
-    queue_site: QueueSite, store: S3Store, client: Any, bucket: str
+    queue_site: QueueSite, store: S3Store, shared_client: Any, bucket: str
 ) -> None:
     newer = await queue_site.enqueue()
     await queue_site.redis.hset(queue_site.keys.export(newer), "phase", "paused")
-    begin(client, bucket, key_of(newer))
+    begin(shared_client, bucket, key_of(newer))
     assert await sweeper(queue_site, store, bucket).sweep(datetime.now(UTC)) == []
 
 

@@ -73,6 +73,7 @@ OUTPUT = {
     "format": "parquet",
     "schema": {"age": "int64", "日期": "date"},
     "null_values": ["NULL", r"\N"],
+    "columns": {"*mail*": "drop", "电话": "mask:4", "id": "hash"},
 }
 BESIDE = {
     "idempotency_key": "order-42",

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from export_producers.console.pages.overview_views import sentences
+from export_producers.console.pages.overview_views import connection_rows, sentences, state_of
+from export_producers.console.pages.slowness import slowed
 from export_producers.console.views import say
 from export_producers.pauses import ConnectionPause
 from export_producers.reads.overview_document import (
@@ -22,7 +23,7 @@ from export_producers.reads.overview_document import (
     TriggerOverview,
     WorkerOverview,
 )
-from export_worker.contract.status import Phase
+from export_worker.contract.status import Phase, Status
 
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -54,6 +55,19 @@ def connection(breakers: Breakers = NO_BREAKERS, failed: int = 0) -> ConnectionO
         durations={},
         last_hour=Ended(ended=failed, succeeded=0, failed=failed, cancelled=0),
     )
+
+
+def test_connection_outside_of_its_submit_windows_is_no_problem() -> None:
+    closed = connection().model_copy(update={"closed_until": LATER})
+    assert say("en", state_of(closed, NOW)) == "submits in 5 min"
+    (row,) = connection_rows(overview(connections={"gio": closed}), {})
+    assert row.is_well
+    waiting = Status(
+        export_id="e1", phase=Phase.QUEUED, connection="gio", kind="k", created_at=NOW, updated_at=NOW, due_at=NOW
+    )
+    assert [say("en", each) for each in slowed(waiting, closed, NOW)] == [
+        "outside of the submit windows, submitted in 5 min"
+    ]
 
 
 def overview(**changed: Any) -> Overview:

@@ -17,8 +17,13 @@ def table_rows(heading: str) -> dict[str, str]:
 
 
 def test_example_request_is_valid_and_uses_every_field() -> None:
-    (example,) = blocks(PATH, "json")
+    example, *_ = blocks(PATH, "json")
     assert parse_request(example).model_fields_set == set(ExportRequest.model_fields)
+
+
+def test_example_of_columns_is_valid_and_has_its_actions() -> None:
+    (example,) = (parse_request(block) for block in blocks(PATH, "json") if '"columns"' in block)
+    assert set((example.output.columns or {}).values()) == {"drop", "hash", "mask:1"}
 
 
 def test_table_of_fields_is_complete() -> None:

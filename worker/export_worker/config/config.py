@@ -172,6 +172,11 @@ class Config(Documented, BaseSettings):
             for field, value in settings
             if isinstance(value, SecretStr)
         ]
+        found += [
+            (f"connections.{name}.column_policy.key", settings.column_policy.key)
+            for name, settings in self.connections.items()
+            if settings.column_policy is not None and settings.column_policy.key is not None
+        ]
         found += [(f"gateway.api_keys.{index}", key) for index, key in enumerate(self.gateway.api_keys)]
         return found + [(f"gateway.keys.{name}.key", each.key) for name, each in self.gateway.keys.items()]
 

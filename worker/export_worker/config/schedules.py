@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field
 
 from export_worker.config.section import Section
 from export_worker.contract.names import unknown_name
 from export_worker.errors import ConfigError, InvalidRequestError
+from export_worker.lifecycle.windows import zone_of
 
 SCHEDULES_MAX = 10_000
 """Ten times as many as the largest installation that is measured."""
@@ -29,10 +29,7 @@ def _checked_cron(expression: str) -> str:
 
 
 def _checked_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"no time zone is named {name[:60]!r}; write one such as Asia/Shanghai or UTC") from None
+    zone_of(name)
     return name
 
 

@@ -24,4 +24,10 @@ class Error(Protocol):
 def facets_of(phase: Phase, connection: str, kind: str, error: Error | None) -> dict[Facet, str]:
     """Returns the facets of an export that a worker knows. Only a failed export has the facet `error`: the code."""
     facets: dict[Facet, str] = {"connection": connection, "kind": kind}
-    return facets | {"error": error.code} if phase is Phase.FAILED and error is not None else facets
+    code = error_facet(phase, error)
+    return facets if code is None else facets | {"error": code}
+
+
+def error_facet(phase: Phase, error: Error | None) -> str | None:
+    """Returns the error code by which an export is listed; None unless it has failed."""
+    return error.code if phase is Phase.FAILED and error is not None else None

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from export_worker.contract.charsets import charset
+from export_worker.contract.columns import ColumnChoices
 from export_worker.contract.model import Model, field_rule
 
 
@@ -53,6 +54,10 @@ class Output(Model):
     ] = None
     """With `schema`: 1 to 20 values that mean null in columns with a type, each at most 40 characters. Default:
     none."""
+
+    columns: Annotated[ColumnChoices | None, Field(exclude_if=not_)] = None
+    """What is done to columns of CSV and NDJSON, by name or pattern such as `*mail*`: `drop`, `hash`, `mask`, `mask:N`
+    or `keep`. 1 to 1,000 entries, names of at most 200 characters. Default: none."""
 
     @model_validator(mode="after")
     def _fits_parquet(self) -> Self:

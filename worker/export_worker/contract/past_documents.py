@@ -79,6 +79,7 @@ def record_fields(past: Past) -> dict[str, bytes]:
         "step": b"%d" % header.step,
         "going": b"%d" % going_ms,
         "number": b"%d" % header.number if header.number else b"",
+        "priority": str(export["request"].get("priority", "")).encode(),
     }
     return {name: value for name, value in fields.items() if value}
 

@@ -51,8 +51,8 @@ class Keys(EventKeys, ScheduleKeys):
 
         Producers write `request`, `status`, `connection`, `kind`, `cancel` and `retry` (what a caller has requested),
         `message` (the key of the identity that expires with the record: of a message, or of an idempotency key of a
-        caller with a name), `trace` (the W3C trace context of the request as JSON, if it has one), `requested_by`, and
-        `number` (see `lua/indexes.lua`).
+        caller with a name), `trace` (the W3C trace context of the request as JSON, if it has one), `requested_by`,
+        `number` (see `lua/indexes.lua`), and `priority`, unless it is normal.
         Workers write:
 
         - `state`, `status`, `phase`;
@@ -279,11 +279,23 @@ class Keys(EventKeys, ScheduleKeys):
 
     def parked(self, connection: str) -> str:
         """Sorted set of the jobs that wait for a slot of one connection, by the time (ms) since when."""
-        return f"{self.namespace}:parked:{connection}"
+        return f"{self.namespace}:{self.parked_row(connection)}"
+
+    def parked_row(self, connection: str) -> str:
+        """The row of `turns` in which jobs wait for a slot of one connection."""
+        return f"parked:{connection}"
 
     def waiting(self, connection: str) -> str:
         """Sorted set of the jobs of one connection that wait for a transfer worker, by the time (ms) since when."""
-        return f"{self.namespace}:waiting:{connection}"
+        return f"{self.namespace}:{self.waiting_row(connection)}"
+
+    def waiting_row(self, connection: str) -> str:
+        """The row of `turns` in which jobs of one connection wait for a transfer worker."""
+        return f"waiting:{connection}"
+
+    def turns(self, row: str) -> str:
+        """Sorted set of the jobs of a row in the order of their turns; see `lua/turns.lua`."""
+        return f"{self.namespace}:turns:{row}"
 
     def deadlines(self, role: Role) -> str:
         """Sorted set of the jobs that are parked or wait for a transfer worker, by the deadline (ms) of their exports.

@@ -53,6 +53,16 @@ def _small_metadata(metadata: dict[str, str]) -> dict[str, str]:
     return metadata
 
 
+Priority = Literal["high", "normal", "low"]
+"""The classes in which exports wait."""
+NORMAL: Priority = "normal"
+"""The class of a request that names none."""
+
+
+def _is_normal(priority: object) -> bool:
+    return priority == NORMAL
+
+
 TagType = Literal["text", "number", "time", "list"]
 """ThinkingData: the type of a tag's values."""
 
@@ -305,6 +315,12 @@ class ExportRequest(Model):
     """Texts that every status and event of the export repeats. At most 4,096 bytes as JSON. Default: none."""
     notify: Annotated[list[SectionName], Field(min_length=1, max_length=20)] | None = None
     """The names of the sinks that get the completion event, 1 to 20. Default: all sinks."""
+
+    # Added later, so it is left out of the JSON unless it is set: see `Output`.
+    priority: Annotated[Priority, Field(exclude_if=_is_normal)] = NORMAL
+    """Whether the export waits before or after others of its connection: `high`, `normal` or `low`.
+
+    Exports of the same priority wait in turns of those who request them. Default: `normal`."""
 
     @model_validator(mode="after")
     def _parquet_of_csv(self) -> Self:

@@ -207,6 +207,9 @@ class ManifestObject(StoredObject):
     """The size of the download, in bytes, before any transformation."""
     source_checksum: str | None = None
     """The checksum of the download, before any transformation. Null if an older worker stored the file."""
+    columns: Annotated[dict[str, str] | None, Field(exclude_if=_is_none)] = None
+    """In the record of an export: what was done to columns that no earlier file has. Missing in the manifest, which
+    has them as `columns`."""
 
 
 class ManifestEntry(_Report):
@@ -246,3 +249,6 @@ class Manifest(_Report):
     """The files again, as `COPY … MANIFEST` of Amazon Redshift expects them."""
     total_bytes: Count
     """The bytes of all objects."""
+    columns: Annotated[dict[str, str] | None, Field(exclude_if=_is_none)] = None
+    """What was done to columns of the files, by the name that the files have: `drop`, `hash`, `mask` or `mask:N`. At
+    most 10,000 names. Columns that were kept are left out. Missing if no rule applies to the export's columns."""

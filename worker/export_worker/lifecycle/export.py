@@ -217,13 +217,14 @@ def earlier_names_length(export: Export) -> int:
 
 
 def status_of(export: Export, *, with_objects: bool = True) -> Status:
-    """Returns the status document of an export without its request, which has a field of its own in the record.
+    """Returns the status document of an open export without its request, which has a field of its own in the record.
+
+    That of an ended one follows from its packed record; see `contract.past_documents`.
 
     Args:
         with_objects: Whether it lists the stored objects.
     """
     state = export.state
-    ended = isinstance(state, Ended)
     return Status(
         export_id=export.export_id,
         phase=export.phase,
@@ -235,11 +236,9 @@ def status_of(export: Export, *, with_objects: bool = True) -> Status:
         counters=export.counters,
         created_at=export.created_at,
         updated_at=export.updated_at,
-        due_at=None if ended else export.due_at,
-        finished_at=state.finished_at if isinstance(state, Ended) else None,
+        due_at=export.due_at,
         error=export.error,
         objects=_objects(state) if with_objects else [],
-        manifest=state.manifest_uri if isinstance(state, Succeeded) else None,
         metadata=export.request.metadata,
     )
 
@@ -254,11 +253,7 @@ def _progress(state: State) -> Progress:
             return Progress(percent=state.percent)
         case Transferring():
             return Progress(bytes_done=state.stored_bytes, files_done=len(state.stored), files_total=len(state.files))
-        case Succeeded():
-            total = _source_bytes(state.stored)
-            files = len(state.stored)
-            return Progress(percent=100.0, bytes_done=total, bytes_total=total, files_done=files, files_total=files)
-        case Queued() | Failed() | Cancelled():
+        case Queued() | Succeeded() | Failed() | Cancelled():
             return Progress()
         case _:
             assert_never(state)

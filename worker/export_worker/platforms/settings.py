@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from export_worker.contract.columns import COLUMN_RULES_MAX, ColumnAction, ColumnName
 from export_worker.contract.documented import Documented
 from export_worker.contract.kind_names import PLATFORM_OF_KIND
 from export_worker.contract.names import did_you_mean
@@ -51,6 +52,30 @@ class PollSettings(Documented):
     def _in_order(self) -> Self:
         check_order(self, "first_s", "max_s")
         check_order(self, "first_s", "deadline_s")
+        return self
+
+
+class ColumnSettings(Documented):
+    """What is done to the columns of the files of this connection. No request can weaken it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: SecretStr | None = None
+    """Key of the hashes: at least 16 bytes, or a reference to it (`env:NAME`). Required for `hash`. Default: none.
+
+    Equal values have equal hashes only under the same key."""
+    always: Annotated[dict[ColumnName, ColumnAction], Field(max_length=COLUMN_RULES_MAX)] = {}
+    """What is done to columns, by name or pattern such as `*mail*`: `drop`, `hash`, `mask`, `mask:N` or `keep`.
+
+    It holds for all exports of the connection. Where a request has another choice for a column, the stricter one of the
+    two applies: drop, hash, mask, keep. At most 1,000 entries, names of at most 200 characters. Default: none."""
+    refuse_unknown: bool = False
+    """Whether an export fails whose file has a column that neither its request nor `always` names. Default false."""
+
+    @model_validator(mode="after")
+    def _hashes_have_a_key(self) -> Self:
+        if self.key is None and "hash" in self.always.values():
+            raise ValueError("key: is required, because always has a hash")
         return self
 
 
@@ -125,6 +150,8 @@ class ConnectionSettings(NetworkSettings):
 
     Without an entry, a file that is labelled as HTML, XML or JSON is refused unless its name has such an extension. The
     beginning of the file is checked in any case."""
+    column_policy: ColumnSettings | None = None
+    """`column_policy`: what is done to the columns of the files. Default: what each request asks for."""
     s3: ConnectionStorage = LIKE_ALL
     """Bucket and prefix of this connection, and how its files are stored, where that differs from the section `s3`."""
 

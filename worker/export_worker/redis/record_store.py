@@ -19,7 +19,7 @@ from typing import get_args
 
 from arq.connections import ArqRedis
 
-from export_worker.contract.facets import facets_of
+from export_worker.contract.facets import error_facet
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX, is_packed
 from export_worker.contract.redis_keys import Keys, Role
@@ -307,7 +307,7 @@ class Store:
             "phase": export.phase,
             "connection": export.request.connection,
             "kind": export.request.kind,
-            "error": facets_of(export.phase, export.request.connection, export.request.kind, export.error).get("error"),
+            "error": error_facet(export.phase, export.error),
             "going_ms": epoch_ms(export.set_going_at),
             "note": _note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
@@ -333,7 +333,6 @@ class Store:
             keys.rate(request.connection),
             keys.durations(request.connection, request.kind),
             keys.slots(request.connection),
-            keys.parked(request.connection),
             keys.queue("control"),
             *map(keys.outbox, self._sinks if request.notify is None else request.notify),
         ]

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from export_worker.s3.small_answers import Answer, AnswerReader, BrokenAnswerError
 from export_worker.s3.threads import run_in_thread
@@ -223,7 +222,18 @@ class ConnectionPool:
     async def take(self, server: Server, executor: ThreadPoolExecutor) -> Connection:
         """Returns an open connection. Raises OSError if there is none and none can be opened."""
         spare = self._take_spare(server)
-        return await run_in_thread(executor, partial(self._open, server)) if spare is None else spare
+        return await self._opened(server, executor) if spare is None else spare
+
+    async def _opened(self, server: Server, executor: ThreadPoolExecutor) -> Connection:
+        """Opens a connection in a thread. Closes it if the caller is cancelled meanwhile, which loses the result."""
+        opened: list[Connection] = []
+        try:
+            await run_in_thread(executor, lambda: opened.append(self._open(server)))
+        except asyncio.CancelledError:
+            for connection in opened:
+                connection.close()
+            raise
+        return opened[0]
 
     def take_in_thread(self, server: Server) -> Connection:
         """Does the same as `take` by blocking calls."""

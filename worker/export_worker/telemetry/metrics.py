@@ -62,6 +62,11 @@ QUEUE_METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Whether calls are paused or probed: those to a platform that is down, or failing submits, polls or transfers",
     ),
     "parked_exports": ("parked", ("connection",), "Exports that wait for a slot of their connection"),
+    "submit_window_closed": (
+        "closed",
+        ("connection",),
+        "Whether a connection is outside of its submit windows, so that its exports wait",
+    ),
     "slow_exports": (
         "slow",
         ("connection", "kind"),

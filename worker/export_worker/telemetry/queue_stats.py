@@ -50,6 +50,7 @@ class QueueSnapshot:
         breaker_open: By connection and kind of calls (platform, submit, poll, transfer): whether that circuit breaker
             is open. It stays open while a probe runs, and closes with its success.
         parked: By connection: exports that wait for a slot.
+        closed: By connection: whether it is outside of its submit windows.
         slow: By connection and kind of export: exports that run on the platform for much longer than usual.
         events_pending: By sink: events that are not yet delivered.
         events_undelivered: By sink: events that were given up and not replayed since.
@@ -67,6 +68,7 @@ class QueueSnapshot:
     exports: dict[str, int]
     breaker_open: dict[tuple[str, str], bool]
     parked: dict[str, int]
+    closed: dict[str, bool]
     slow: dict[tuple[str, str], int]
     events_pending: dict[str, int]
     events_undelivered: dict[str, int]
@@ -83,6 +85,7 @@ class _Platform:
 
     breakers_open: dict[str, bool]
     parked: int
+    opens_ms: float | None
     waiting: int
     first: list[tuple[bytes, float]]
     slots: list[tuple[bytes, float]]
@@ -146,6 +149,7 @@ class QueueStats:
                 (name, kind): each.breakers_open[kind] for name, each in platforms.items() for kind in BREAKERS
             },
             parked={name: each.parked for name, each in platforms.items()},
+            closed={name: (each.opens_ms or 0.0) > now_ms for name, each in platforms.items()},
             slow=await slow_exports(self._redis, self._keys, running),
             events_pending={name: waits for name, (waits, _, _) in events.items()},
             events_undelivered={name: given_up for name, (_, given_up, _) in events.items()},
@@ -167,6 +171,7 @@ class QueueStats:
             for kind in BREAKERS.values():
                 pipe.hexists(keys.breaker(connection, kind), "until")
             pipe.zcard(keys.parked(connection))
+            pipe.zscore(keys.closed, connection)
             # Claims move due transfers from the queue to a set of their connection; a resumed transfer has the score 0.
             pipe.zcard(keys.waiting(connection))
             pipe.zrangebyscore(keys.waiting(connection), "(0", "+inf", 0, 1, withscores=True)
@@ -207,7 +212,7 @@ def counts_by_phase(tally: bytes) -> dict[str, int]:
 
 def _read_platform(answers: Iterator[Any]) -> _Platform:
     breakers_open = {name: bool(next(answers)) for name in BREAKERS}
-    return _Platform(breakers_open, int(next(answers)), int(next(answers)), next(answers), next(answers))
+    return _Platform(breakers_open, int(next(answers)), next(answers), int(next(answers)), next(answers), next(answers))
 
 
 def _waiting_transfers(platforms: Iterable[_Platform], now_ms: int) -> list[tuple[int, float]]:

@@ -80,11 +80,13 @@ class ReadOptions:
         file_name: Name of the file at the platform. Its extension shows whether JSON or markup is expected.
         transform: A new transform; None stores the bytes unchanged.
         bandwidth: Limit at which the source is read.
+        is_quoted: Whether messages may quote an error page. A file with columns of people is not quoted.
     """
 
     file_name: str
     transform: Transform | None = None
     bandwidth: BandwidthLimit = UNLIMITED
+    is_quoted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,10 @@ class TransferEngine:
         # Only uploads of unchanged bytes are recorded, so source and object have the same length and checksum.
         return stored_file(target, found, found.bytes, found.checksum) if isinstance(found, Written) else found
 
+    async def abandon(self, target: Target, resumable: ResumableUpload) -> None:
+        """Aborts an upload that was saved in the record."""
+        await self.store.upload(replace(target, key=resumable.key), resumable.upload_id).abort()
+
     async def store_file(
         self,
         download: Download,
@@ -194,7 +200,7 @@ class TransferEngine:
         transform = options.transform
         source = ValidatedSource(
             download,
-            ErrorPages(options.file_name, self.redactor),
+            ErrorPages(options.file_name, self.redactor, is_quoted=options.is_quoted),
             progress.add_bytes,
             bandwidth=options.bandwidth,
             hashed=transform is not None,

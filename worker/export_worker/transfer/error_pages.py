@@ -35,14 +35,16 @@ class ErrorPages:
     Args:
         file_name: Its extension shows whether a table, JSON or markup is expected.
         redactor: Masks secrets in what is quoted.
+        is_quoted: Whether messages quote what they refuse.
     """
 
-    def __init__(self, file_name: str, redactor: Redactor) -> None:
+    def __init__(self, file_name: str, redactor: Redactor, *, is_quoted: bool = True) -> None:
         extension = extension_of(file_name)
         self._is_json = extension in JSON_EXTENSIONS
         self._is_markup = extension in MARKUP_EXTENSIONS
         self._is_table = extension in TABLE_EXTENSIONS | BINARY_EXTENSIONS
         self._redactor = redactor
+        self._is_quoted = is_quoted
 
     def check_beginning(self, head: bytes) -> None:
         """Checks the first bytes of a file of any length.
@@ -58,7 +60,7 @@ class ErrorPages:
         if self._is_markup:
             return
         if (name := markup_name(text)) is not None:
-            raise DownloadInvalidError(f"the download is {name}, not a file: {excerpt_of_page(head, self._redactor)}")
+            raise DownloadInvalidError(f"the download is {name}, not a file{self._excerpt(head)}")
         if self._is_table and begins_like_json(text):
             # Not quoted: it may have rows of users.
             raise DownloadInvalidError("the download begins like JSON where a table was announced")
@@ -76,9 +78,7 @@ class ErrorPages:
             self._check_json(text, body)
         self.check_beginning(body)
         if (self._is_table or self._is_json) and is_message(text):
-            raise DownloadInvalidError(
-                f"the download is a message, not a table: {excerpt_of_page(body, self._redactor)}"
-            )
+            raise DownloadInvalidError(f"the download is a message, not a table{self._excerpt(body)}")
 
     def _check_json(self, text: str, body: bytes) -> None:
         """Refuses a JSON value; under a JSON name, only an error. Another object may be, or have, rows of users."""
@@ -88,5 +88,8 @@ class ErrorPages:
         if isinstance(value, list) and self._is_table:
             raise DownloadInvalidError("the download is a JSON array where a table was announced")
         if isinstance(value, dict):
-            excerpt = f": {excerpt_of_page(body, self._redactor)}" if is_json_error(value) else ""
+            excerpt = self._excerpt(body) if is_json_error(value) else ""
             raise DownloadInvalidError(f"the download is a JSON message, not a file{excerpt}")
+
+    def _excerpt(self, body: bytes) -> str:
+        return f": {excerpt_of_page(body, self._redactor)}" if self._is_quoted else ""

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 
 from export_worker.contract.status import Manifest, ManifestEntry, ManifestObject
-from export_worker.credentials import Redactor
 from export_worker.errors import IntegrityError, ObjectExistsError, StepError, TransformError
 from export_worker.lifecycle.export import Export, Transferring
-from export_worker.lifecycle.observations import RemoteFile, ResumableUpload, Stored
+from export_worker.lifecycle.observations import ResumableUpload, Stored
 from export_worker.platforms.base import Download
 from export_worker.s3.object_keys import (
     EARLIER_MANIFEST_NAME,
@@ -23,12 +22,16 @@ from export_worker.s3.objects import Target
 from export_worker.s3.small_sender import SMALL_MAX_BYTES
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.callbacks import TransferCallbacks
-from export_worker.transfer.engine import ReadOptions, StoredFile, TransferEngine
-from export_worker.transfer.output_files import OutputFile, plan_output
+from export_worker.transfer.column_notes import columns_of, with_new_columns
+from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.file_transfer import FileTransfer
+from export_worker.transfer.output_files import OutputFile, column_rules, plan_output
 from export_worker.transfer.progress import TransferProgress
 from export_worker.transfer.resume import NotResumable, RecoveredUpload, restart_reason
 from export_worker.transfer.small_files import FilesAhead, FileSaver, store_small_file
-from export_worker.transfer.transforms.row_count import RowCounter
+from export_worker.transfer.transforms.column_rules import NO_POLICY, ColumnPolicy
+
+_COLUMNS_CHANGED = NotResumable("the connection's columns have changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ class ExportWriter:
         state: Transferring,
         callbacks: TransferCallbacks,
         bandwidth: BandwidthLimit = UNLIMITED,
+        columns: ColumnPolicy = NO_POLICY,
     ) -> None:
         """Stores every file that is not in S3 yet. Small ones are stored several at once, all others one by one.
 
@@ -118,19 +122,23 @@ class ExportWriter:
             state: The files, those of them that are stored, and the upload that can be resumed.
             callbacks: Open files, and save what was stored.
             bandwidth: Limit at which the files are read.
+            columns: What the connection requires of their columns.
 
         Raises:
             StepError: As `TransferEngine.store_file` and `plan_output` say. All files before that one are saved.
         """
-        outputs = await plan_output(export.request, [file.name for file in state.files], self._layout.reserved_names)
+        rules, names = column_rules(export.request, columns), [file.name for file in state.files]
+        outputs = await plan_output(export.request, names, self._layout.reserved_names, rules)
         done_bytes = sum(item.source_bytes for item in state.stored)
         progress = TransferProgress(len(state.files), len(state.stored), done_bytes)
         callbacks.on_progress(progress)
 
-        def transfer_of(index: int) -> _FileTransfer:
+        def transfer_of(index: int) -> FileTransfer:
             output = outputs[index]
             target = self._target(export, output)
-            return _FileTransfer(state.files[index], output, target, bandwidth, progress, output.rows())
+            return FileTransfer(
+                state.files[index], output, target, bandwidth, progress, output.rows(), output.actions()
+            )
 
         async def store_ahead(index: int) -> ManifestObject | None:
             return await self._store_if_small(transfer_of(index), callbacks)
@@ -148,12 +156,12 @@ class ExportWriter:
     async def _store_in_order(
         self,
         state: Transferring,
-        transfer_of: Callable[[int], "_FileTransfer"],
+        transfer_of: Callable[[int], FileTransfer],
         ahead: FilesAhead,
         saver: FileSaver,
         callbacks: TransferCallbacks,
     ) -> None:
-        resumable = state.upload
+        resumable, columns = state.upload, columns_of(state.stored) or {}
         for index in range(len(state.stored), len(state.files)):
             stored = await ahead.take(index)
             if stored is None:
@@ -164,9 +172,9 @@ class ExportWriter:
                 transfer.progress.finish_file(file.source_bytes)
             if stored.source_bytes <= SMALL_MAX_BYTES:
                 ahead.start(index + 1)
-            await saver.add(stored)
+            await saver.add(with_new_columns(stored, columns))
 
-    async def _store_if_small(self, transfer: "_FileTransfer", callbacks: TransferCallbacks) -> ManifestObject | None:
+    async def _store_if_small(self, transfer: FileTransfer, callbacks: TransferCallbacks) -> ManifestObject | None:
         async with callbacks.open_file(transfer.file, None) as download:
             options = transfer.read_options(self._engine.redactor)
             stored = await store_small_file(self._engine, download, transfer.target, options)
@@ -176,7 +184,7 @@ class ExportWriter:
         return transfer.manifest_object(stored)
 
     async def _resume_or_store(
-        self, transfer: "_FileTransfer", resumable: ResumableUpload | None, callbacks: TransferCallbacks
+        self, transfer: FileTransfer, resumable: ResumableUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
         """Stores one file. Resumes the upload of an earlier attempt if possible.
 
@@ -191,9 +199,14 @@ class ExportWriter:
             raise
 
     async def _resume(
-        self, transfer: "_FileTransfer", resumable: ResumableUpload | None, callbacks: TransferCallbacks
+        self, transfer: FileTransfer, resumable: ResumableUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
         if resumable is None:
+            return await self._store(transfer, None, callbacks)
+        if transfer.actions is not None:
+            # The upload has unchanged bytes, from before the connection had a rule for columns.
+            await self._engine.abandon(transfer.target, resumable)
+            await callbacks.on_upload_changed(None, _restart_note(resumable, _COLUMNS_CHANGED))
             return await self._store(transfer, None, callbacks)
         found = await self._engine.recover(transfer.target, resumable)
         if isinstance(found, NotResumable):
@@ -204,7 +217,7 @@ class ExportWriter:
         return await self._store(transfer, found, callbacks)
 
     async def _store(
-        self, transfer: "_FileTransfer", recovered: RecoveredUpload | None, callbacks: TransferCallbacks
+        self, transfer: FileTransfer, recovered: RecoveredUpload | None, callbacks: TransferCallbacks
     ) -> StoredFile:
         async with callbacks.open_file(
             transfer.file, None if recovered is None else recovered.resume_point
@@ -311,7 +324,8 @@ class ExportWriter:
             connection=export.request.connection,
             operation_id=state.operation_id,
             finished_at=state.landed_at,
-            objects=state.stored,
+            objects=[item.model_copy(update={"columns": None}) for item in state.stored],
+            columns=columns_of(state.stored),
             entries=[ManifestEntry.of(item) for item in state.stored],
             total_bytes=sum(item.bytes for item in state.stored),
         )
@@ -345,42 +359,6 @@ class ExportWriter:
     async def _store_document(self, export: Export, key: str, body: bytes, content_type: str) -> None:
         await self._engine.store_document(
             bucket=self._layout.bucket, key=key, body=body, content_type=content_type, export_id=export.export_id
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _FileTransfer:
-    """The transfer of one file."""
-
-    file: RemoteFile
-    output: OutputFile
-    target: Target
-    bandwidth: BandwidthLimit
-    progress: TransferProgress
-    rows: RowCounter | None
-
-    def read_options(self, redactor: Redactor) -> ReadOptions:
-        return ReadOptions(self.output.source_name, self.output.transform(self.rows, redactor), self.bandwidth)
-
-    def start(self, download: Download, recovered: RecoveredUpload | None) -> None:
-        if recovered is None:
-            self.progress.start_file(download.total_bytes)
-        else:
-            self.progress.start_file(download.total_bytes, recovered.bytes, len(recovered.parts))
-
-    def manifest_object(self, stored: StoredFile) -> ManifestObject:
-        return ManifestObject(
-            uri=stored.uri,
-            bucket=stored.bucket,
-            key=stored.key,
-            bytes=stored.bytes,
-            etag=stored.etag,
-            checksum=stored.checksum,
-            file_name=self.output.name,
-            source_uri=self.file.uri,
-            source_bytes=stored.source_bytes,
-            source_checksum=stored.source_checksum,
-            rows=None if self.rows is None else self.rows.count,
         )
 
 

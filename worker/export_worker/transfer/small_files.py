@@ -38,7 +38,7 @@ async def store_small_file(
         return None
     source = ValidatedSource(
         download,
-        ErrorPages(options.file_name, engine.redactor),
+        ErrorPages(options.file_name, engine.redactor, is_quoted=options.is_quoted),
         _ignore_bytes,
         bandwidth=options.bandwidth,
         hashed=transform is not None,

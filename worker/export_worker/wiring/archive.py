@@ -4,17 +4,15 @@ from export_worker.archive.archiver import Archiver
 from export_worker.archive.hours import HourArchiver
 from export_worker.archive.layout import ArchiveFolder
 from export_worker.archive.records import EndedRecords
+from export_worker.config.worker import ArchiveSettings
 from export_worker.redis.ended_log import EndedLog
 from export_worker.wiring.base import WorkerBase
 from export_worker.wiring.storage import Storage
 
 
-def build_archiver(base: WorkerBase, storage: Storage) -> Archiver | None:
-    """Returns what archives the ended exports; None if the settings have no archive."""
+def build_archiver(base: WorkerBase, storage: Storage, archive: ArchiveSettings) -> Archiver:
+    """Returns what archives the ended exports."""
     config, redis, keys = base.config, base.redis, base.keys
-    archive = config.worker.archive
-    if archive is None:
-        return None
     store, _ = storage.stores[-1]  # the one of `[s3]`
     folder = ArchiveFolder(config.s3.bucket, config.s3.prefix + archive.prefix, config.namespace)
     hours = HourArchiver(store, folder, EndedLog(redis, keys), EndedRecords(redis, keys))

@@ -11,8 +11,8 @@ from arq.connections import ArqRedis
 from export_worker.config import Config, located_errors
 from export_worker.contract.names import unknown_name
 from export_worker.contract.redis_keys import Keys
-from export_worker.credentials import Redactor
-from export_worker.errors import FieldProblem, InvalidRequestError
+from export_worker.credentials import Redactor, reveal
+from export_worker.errors import ConfigError, FieldProblem, InvalidRequestError
 from export_worker.lifecycle.backoff import Backoff
 from export_worker.lifecycle.decisions import OperationRetry, Policy
 from export_worker.lifecycle.poll_schedule import PollSchedule
@@ -22,6 +22,8 @@ from export_worker.platforms.settings import ConnectionSettings, PollSettings
 from export_worker.redis.claims import ConnectionLimits
 from export_worker.redis.rate_limit import Rate
 from export_worker.transfer.bandwidth import BandwidthLimit
+from export_worker.transfer.transforms.column_rules import NO_POLICY, ColumnPolicy
+from export_worker.transfer.transforms.keyed_hash import KeyedHash
 from export_worker.worker.connections import Connection
 
 UNKNOWN_DEADLINE_S = 10 * 365 * 86_400.0
@@ -79,8 +81,36 @@ def build_connections(
             resubmit=settings.resubmit,
             operation_retry=OperationRetry(retry.times, retry.after_s),
         )
-        connections[name] = Connection(platforms[name], driver, policy, bandwidth, rate_limits[name])
+        with located_errors():
+            columns = column_policy(name, settings, redactor)
+        connections[name] = Connection(platforms[name], driver, policy, bandwidth, rate_limits[name], columns)
     return connections
+
+
+def column_policy(name: str, settings: ConnectionSettings, redactor: Redactor) -> ColumnPolicy:
+    """Returns what a connection requires of the columns of its files.
+
+    Args:
+        name: Name of the connection, for messages.
+        settings: Its section of the configuration.
+        redactor: Masks the key from now on.
+
+    Raises:
+        ConfigError: The key is missing, cannot be read or is too short.
+    """
+    columns = settings.column_policy
+    if columns is None:
+        return NO_POLICY
+    hashing = None
+    if columns.key is not None:
+        setting = f"connections.{name}.column_policy.key"
+        key = reveal(columns.key, setting)
+        redactor.add(key)
+        try:
+            hashing = KeyedHash(key.encode())
+        except ValueError as error:
+            raise ConfigError(f"{setting}: {error}") from None
+    return ColumnPolicy(columns.always, columns.refuse_unknown, hashing)
 
 
 def build_rate_limits(config: Config, redis: ArqRedis, keys: Keys, clock: Callable[[], datetime]) -> dict[str, Rate]:

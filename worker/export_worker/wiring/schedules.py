@@ -1,6 +1,6 @@
 """Builds what fires the schedules of the configuration. Imports the producers' side, which enqueues their exports."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -15,11 +15,9 @@ from export_worker.worker.schedules import Fired, Scheduler
 class QueueFiring:
     """Fires through the queue that producers use."""
 
-    def __init__(self, base: WorkerBase) -> None:
-        settings = base.config.schedules
-        definitions = {name: ScheduleDefinition.model_validate(each.model_dump()) for name, each in settings.items()}
-        self._queue = FiringQueue(base.redis, base.keys, definitions)
-        self._now = base.clock.now
+    def __init__(self, queue: FiringQueue, now: Callable[[], datetime]) -> None:
+        self._queue = queue
+        self._now = now
 
     async def announce(self, after: Mapping[str, datetime], due_at: Mapping[str, datetime]) -> Mapping[str, datetime]:
         """See `Firing`."""
@@ -36,8 +34,11 @@ class QueueFiring:
 
 def build_schedules(base: WorkerBase) -> Scheduler:
     """Returns what fires the schedules."""
+    settings = base.config.schedules
+    definitions = {name: ScheduleDefinition.model_validate(each.model_dump()) for name, each in settings.items()}
     schedules = [
         Schedule(name, Cron(each.cron, ZoneInfo(each.timezone)), each.jitter_s, each.catch_up_s)
-        for name, each in base.config.schedules.items()
+        for name, each in settings.items()
     ]
-    return Scheduler(schedules, QueueFiring(base), base.clock.now, base.instrument)
+    firing = QueueFiring(FiringQueue(base.redis, base.keys, definitions), base.clock.now)
+    return Scheduler(schedules, firing, base.clock.now, base.instrument)

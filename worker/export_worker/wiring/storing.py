@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from export_worker.wiring.archive import build_archiver
 from export_worker.wiring.base import WorkerBase
 from export_worker.wiring.batches import build_batch_finisher
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
@@ -23,9 +22,14 @@ async def open_storing(base: WorkerBase, leases: Leases, stack: AsyncExitStack) 
     """
     config, redactor, instrument = base.config, base.redactor, base.instrument
     storage = await asyncio.to_thread(build_storage, config, stack, redactor, instrument)
+    archiver, archive = None, config.worker.archive
+    if archive is not None:
+        from export_worker.wiring.archive import build_archiver  # noqa: PLC0415 - most workers have no archive
+
+        archiver = build_archiver(base, storage, archive)
     sweepers = StoreSweepers(
         build_upload_sweeper(config, base.redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
-        build_archiver(base, storage),
+        archiver,
         build_batch_finisher(base, storage),
     )
     return TransferStep(leases, storage.writer, base.clock, instrument, storage.gates, redactor=redactor), sweepers

@@ -11,6 +11,7 @@ from export_worker.redis.claims import ClaimedStep
 from export_worker.redis.rate_limit import Rate
 from export_worker.step_context import RequestGate
 from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
+from export_worker.transfer.transforms.column_rules import NO_POLICY, ColumnPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Connection:
     Args:
         bandwidth: Limit at which its files are read.
         rate: Rate limit of its requests; None for no limit.
+        columns: What it requires of the columns of its files.
     """
 
     platform: str
@@ -27,6 +29,7 @@ class Connection:
     policy: Policy
     bandwidth: BandwidthLimit = UNLIMITED
     rate: Rate | None = None
+    columns: ColumnPolicy = NO_POLICY
 
     def request_gate(self, claimed: ClaimedStep) -> RequestGate | None:
         """Returns the gate of a step's requests.

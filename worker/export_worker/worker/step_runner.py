@@ -30,6 +30,7 @@ from export_worker.redis.claims import NO_SIGNAL, ClaimedStep, PlatformSignal
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.step_context import gated
 from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument, LeaseLost
+from export_worker.transfer.output_files import column_rules
 from export_worker.worker.answer_masking import masked_poll, masked_submit
 from export_worker.worker.clock import ClockAndRandom
 from export_worker.worker.connections import Connection, Connections
@@ -298,6 +299,7 @@ class StepRunner:
     async def _submit(self, held: HeldStep, connection: Connection) -> Decision:
         # The driver may read from the platform first. The submit is saved just before the request that starts work.
         require_submit_allowed(held, connection.policy)
+        column_rules(held.claimed.export.request, connection.columns)  # without a key, the result could not be stored
         export, history = held.claimed.export, _history_of(held.claimed)
         with timed_call(self._instrument, export, "submit"):
             submitted = masked_submit(await connection.driver.submit(export.request.export), self._redactor)

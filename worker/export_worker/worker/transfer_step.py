@@ -85,7 +85,7 @@ class TransferStep:
         if export.generation > 1 and state.landed_at is None:
             # After a restart: the export must not seem complete while its files change.
             await writer.remove_success(export)
-        await writer.store_files(export, state, callbacks, connection.bandwidth)
+        await writer.store_files(export, state, callbacks, connection.bandwidth, connection.columns)
         held.check()
         export, state = held.claimed.export, _transferring(held)
         removed_files = await writer.remove_earlier_files(export, state)

@@ -272,7 +272,7 @@ async def test_stalled_body_raises_interrupted() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"
     async with (
         raw_server(answer, hold=True) as url,
-        downloader(url, stall_s=0.1) as files,
+        downloader(url, stall_s=3.0) as files,  # long enough for a loaded machine to receive the first bytes
         files.open(URL(url + FILE, encoded=True), "a.csv") as download,
     ):
         chunks = download.chunks()

@@ -12,7 +12,7 @@ from support.drivers import downloader
 from support.scripted_server import dripping_server
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nX-Filler: " + b"a" * 1000 + b"\r\nContent-Length: 4\r\n\r\n"
-PAUSE_S, LIMIT_S, GIVE_UP_S = 0.05, 0.5, 10.0
+PAUSE_S, LIMIT_S, GIVE_UP_S = 0.05, 2.0, 30.0
 
 
 async def test_head_of_a_download_that_drips_is_no_response() -> None:

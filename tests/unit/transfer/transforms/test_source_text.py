@@ -127,7 +127,7 @@ PACKED = [
 @pytest.mark.parametrize("label", [None, "latin1", "koi8-r", "cp437", "UTF-16LE"])
 @pytest.mark.parametrize("piece", [1, 5000])
 def test_packed_file_is_refused_in_every_charset(found: str, data: bytes, label: str | None, piece: int) -> None:
-    message = f"the file {found}: output.charset and output.format: parquet cannot be applied to it"
+    message = f"the file {found}: output.charset, output.columns and output.format cannot be applied to it"
     with pytest.raises(TransformError) as caught:
         read(label, data, piece)
     assert str(caught.value) == message

@@ -12,12 +12,24 @@ _BEFORE: dict[str, tuple[str, ...]] = {"indexes": ("changes",)}
 
 def claim_script(role: str) -> str:
     """Returns the source of the claim script of one role."""
-    return script("clock", "indexes", "claim", "breakers", f"claim_{role}")
+    return script("clock", "indexes", "turns", "claim", "breakers", f"claim_{role}")
 
 
 def commit_script() -> str:
     """Returns the source of the script that saves decisions."""
-    return script("changes", "commit", "indexes", "keep", "commit_next", "statistics", "past", "batches", "commit_end")
+    names = (
+        "changes",
+        "commit",
+        "indexes",
+        "keep",
+        "turns",
+        "commit_next",
+        "statistics",
+        "past",
+        "batches",
+        "commit_end",
+    )
+    return script(*names)
 
 
 @cache

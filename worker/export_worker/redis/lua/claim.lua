@@ -1,7 +1,6 @@
 -- Claims due steps of one role: as many as may run now, up to `max`, each with everything that the step needs.
 --
--- This file has what both roles share. The script that Redis runs is `clock.lua`, `indexes.lua`, this file, `breakers.lua`,
--- then `claim_control.lua` or `claim_transfer.lua`.
+-- This file has what both roles share. `claim_script` joins it with others, such as `claim_control.lua` for one role.
 --
 -- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
 --   claimed:   the entry is due again when the lease ends
@@ -86,8 +85,7 @@ local claimed = {}
 -- How many of the claimed steps need a slot of this worker, and how many need none.
 local taken, slotless = 0, 0
 -- How many due entries stay in the queue, because there is no room for them.
-local left = 0
-local next_due = nil
+local left, next_due = 0, nil
 -- The entries that wait outside the queue, by the deadline of their exports.
 local deadlines = args.prefix .. 'deadlines:' .. args.role
 
@@ -107,8 +105,9 @@ local function remove_from_queue(job, id, deadline_ms)
 end
 
 -- Moves an entry from the queue into a row, where it waits for a slot of its connection or for a transfer worker.
-local function wait_in_row(row, since, export)
-  redis.call('ZADD', row, since, export.job)
+local function wait_in_row(row, since, export, class)
+  redis.call('ZADD', args.prefix .. row, since, export.job)
+  add_turn(args.prefix, row, export.job, class or class_of(export.priority), export.requested_by or '')
   redis.call('ZADD', deadlines, int(export.deadline), export.job)
   remove_from_queue(export.job, export.id, export.deadline)
 end
@@ -187,7 +186,7 @@ local ended = {succeeded = true, failed = true, cancelled = true}
 local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local record = redis.call('HMGET', export_key(id or ''), 'step', 'connection', 'phase', 'cancel', 'retry', 'claims',
-    'released', 'going', 'request', 'refused', 'lost', 'number')
+    'released', 'going', 'request', 'refused', 'lost', 'number', 'priority', 'requested_by')
   if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
     if ended[record[3]] or not record[3] then
@@ -200,6 +199,7 @@ local function read(job)
     job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
     released = record[7], going = record[8], request = record[9], limits = args.limits[record[2]],
     cancel = cancel, retry = retry, deaths = tonumber(record[11] or '') or 0, number = tonumber(record[12] or ''),
+    priority = record[13], requested_by = record[14] or nil,
   }
   local lapsed = export.claims and not export.released
   if now < spared_until and lapsed then
@@ -246,7 +246,7 @@ local function claim(export, probe)
     add_note(export, export.released == 'died' and 'resumed: its previous worker stopped responding'
       or 'resumed: its previous worker shut down')
   end
-  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files', 'requested_by')
+  local record = redis.call('HMGET', key, 'status', 'state', 'trace', 'kind', 'files')
   local stored = record[5] and redis.call('LRANGE', args.prefix .. 'stored:' .. export.id, 0, -1)
   local timeline = redis.call('LRANGE', args.prefix .. 'timeline:' .. export.id, 0, timeline_returned_max)
   if export.slotless then
@@ -260,7 +260,7 @@ local function claim(export, probe)
     cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
     status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
     stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,
-    requested_by = record[6] or nil,
+    requested_by = export.requested_by,
     timeline = #timeline <= timeline_returned_max and table.concat(timeline, '\n') or nil,
     durations_ms = durations_of(export.connection, record[4]),
   }
@@ -301,7 +301,8 @@ end
 local function each_due(free, handle)
   local scanned = 0
   while free() > 0 and scanned < args.scan_max do
-    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', left, free())
+    local due = redis.call('ZRANGEBYSCORE', queue, '-inf', int(now), 'LIMIT', left, math.max(free(), compared_max))
+    due = first_in_turn(args.prefix, due, free(), args.fence)
     if #due == 0 then
       break
     end

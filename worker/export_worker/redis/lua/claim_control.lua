@@ -38,7 +38,7 @@ end
 -- Parks an export until its connection has a free slot. Its score stays the time at which the export began to wait.
 local function park(export)
   local since = redis.call('ZSCORE', queue, export.job) or int(now)
-  wait_in_row(args.prefix .. 'parked:' .. export.connection, since, export)
+  wait_in_row('parked:' .. export.connection, since, export)
 end
 
 -- While submits of a connection are held, one that has a slot is examined this often.
@@ -69,9 +69,12 @@ end
 -- For each free slot of a connection, one parked export is due.
 local function end_hold(connection)
   local free = args.limits[connection].slots - redis.call('ZCARD', args.prefix .. 'slots:' .. connection)
-  local first = free > 0 and redis.call('ZPOPMIN', args.prefix .. 'parked:' .. connection, free) or {}
-  for i = 1, #first, 2 do
-    redis.call('ZADD', queue, 'NX', first[i + 1], first[i])
+  for _ = 1, free do
+    local job, since = take_turn(args.prefix, 'parked:' .. connection)
+    if not job then
+      break
+    end
+    redis.call('ZADD', queue, 'NX', since, job)
   end
 end
 

@@ -14,8 +14,8 @@ local priority_claims_max = 5
 -- Entries that one round moves from the queue into the rows.
 local sorted_at_once = 200
 
-local function row_of(connection)
-  return args.prefix .. 'waiting:' .. connection
+local function row_name(connection)
+  return 'waiting:' .. connection
 end
 
 local function move_to_end_of_ring(connection)
@@ -39,7 +39,7 @@ local function move_to_row(job)
   -- A transfer that was begun goes first: it has an upload to resume, and its download link may expire.
   local begun = export.claims and tonumber(export.claims) <= priority_claims_max
   local since = begun and '0' or redis.call('ZSCORE', queue, job) or int(now)
-  wait_in_row(row_of(export.connection), since, export)
+  wait_in_row(row_name(export.connection), since, export, begun and turn_classes.begun)
   if not redis.call('ZSCORE', ring, export.connection) then
     move_to_end_of_ring(export.connection)
   end
@@ -71,13 +71,12 @@ local function serve(connection)
   if running >= args.connection_max then
     return false
   end
-  local row = row_of(connection)
-  local first = redis.call('ZPOPMIN', row)
-  if not first[1] then
+  local first = take_turn(args.prefix, row_name(connection))
+  if not first then
     redis.call('ZREM', ring, connection)
     return false
   end
-  each({first[1]}, function(job)
+  each({first}, function(job)
     -- An entry that is in the queue as well was enqueued again meanwhile, and a worker may hold it.
     local export = not redis.call('ZSCORE', queue, job) and read(job)
     if export then
@@ -93,7 +92,7 @@ end
 
 -- Removes a connection that this worker does not know from the ring once its row is empty.
 local function drop_if_empty(connection)
-  if redis.call('EXISTS', row_of(connection)) == 0 then
+  if redis.call('EXISTS', args.prefix .. row_name(connection)) == 0 then
     redis.call('ZREM', ring, connection)
   end
 end

@@ -6,7 +6,7 @@
 -- `commit_script` joins them.
 --
 -- KEYS: export, timeline, open, queue of this step, queue of the next step, dedupe, platform breaker, kind breaker, rate,
---       durations, slots, parked, control queue, outboxes (any number)
+--       durations, slots, control queue, outboxes (any number)
 -- ARGV[1]: JSON object
 --   mode                 checkpoint: the step continues; next: another step follows; end: the export has ended
 --   version              of the record when the step was claimed (string)
@@ -46,8 +46,8 @@
 --         the last two, nothing was changed.
 local args = cjson.decode(ARGV[1])
 local export, timeline, open, queue, next_queue, dedupe, platform_breaker, kind_breaker, rate, durations,
-  slots, parked, control_queue = unpack(KEYS)
-local outboxes = {unpack(KEYS, 14)}
+  slots, control_queue = unpack(KEYS)
+local outboxes = {unpack(KEYS, 13)}
 
 local record = redis.call('HMGET', export, 'version', 'saved', 'phase', 'cancel', 'number', 'requested_by', 'files')
 local old_phase, cancel_requested, number = record[3], record[4], tonumber(record[5] or '')

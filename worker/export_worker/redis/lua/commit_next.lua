@@ -53,10 +53,10 @@ local function update_slots()
   if args.phase == 'running' or redis.call('ZREM', slots, args.export_id) == 0 then
     return
   end
-  -- The slot is free: the export that has waited longest is due.
-  local first = redis.call('ZPOPMIN', parked)
-  if first[1] then
-    redis.call('ZADD', control_queue, 'NX', first[2], first[1])
+  -- The slot is free: the export whose turn it is is due.
+  local job, since = take_turn(args.prefix, 'parked:' .. args.connection)
+  if job then
+    redis.call('ZADD', control_queue, 'NX', since, job)
     redis.call('PUBLISH', args.prefix .. 'wake:control', '')
   end
 end

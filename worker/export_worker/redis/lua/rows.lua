@@ -133,16 +133,17 @@ end
 
 -- Calls `visit(number, marks, position)` for each export from one number down to another one whose marks match, until it
 -- returns a value, which is returned. `visit_block(number, others)` is called after each block with its first number and
--- how many other rows were compared. It may end the search too.
-local function visit_rows(prefix, highest, lowest, wanted, lead, visit, visit_block)
+-- how many other rows were compared. It may end the search too. `size` is how many exports have the codes of `lead`: when
+-- all of them were passed, older chunks are not read.
+local function visit_rows(prefix, highest, lowest, wanted, lead, size, visit, visit_block)
   for chunk in chunks_below(prefix, math.floor(highest / chunk_rows)) do
     local base = chunk * chunk_rows
     if base + chunk_rows <= lowest then
       return nil
     end
     local top, bottom = math.min(highest - base, chunk_rows - 1), math.max(lowest - base, 0)
-    local is_empty = lead and tally_of(prefix, chunk, wanted[lead]) == 0
-    while top >= bottom and not is_empty do
+    local of_chunk = lead and tally_of(prefix, chunk, wanted[lead])
+    while top >= bottom and of_chunk ~= 0 do
       local first = math.max(bottom, top - block_rows + 1)
       local marks = redis.call('GETRANGE', prefix .. 'marks:' .. full(chunk), first * mark_bytes,
         (top + 1) * mark_bytes - 1)
@@ -158,6 +159,10 @@ local function visit_rows(prefix, highest, lowest, wanted, lead, visit, visit_bl
         return answer
       end
       top = first - 1
+    end
+    size = size and of_chunk and size - of_chunk
+    if size and size <= 0 then
+      break
     end
   end
   return nil

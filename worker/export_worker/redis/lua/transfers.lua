@@ -24,6 +24,6 @@ local function visit(number)
 end
 
 if left > 0 then
-  visit_rows(args.prefix, last - 1, 0, wanted, facet_slots.phase, visit)
+  visit_rows(args.prefix, last - 1, 0, wanted, facet_slots.phase, nil, visit)
 end
 return cjson.encode({transfers = #found > 0 and found or nil})

@@ -49,11 +49,17 @@ def build_transform(
     stages: list[Transform] = []
     if target_charset is not None:
         stages.append(Transcoder(source_charset, target_charset))
-    if compression != "none":
-        stages.append(Gzip() if compression == "gzip" else Zstd())
+    stages += compressor(compression)
     if len(stages) > 1:
         return Pipeline(stages)
     return stages[0] if stages else None
+
+
+def compressor(compression: Compression) -> list[Transform]:
+    """Returns a new transform that compresses; none for `none`."""
+    if compression == "none":
+        return []
+    return [Gzip() if compression == "gzip" else Zstd()]
 
 
 class Pipeline:
@@ -124,7 +130,7 @@ class Transcoder:
     def __init__(self, source_charset: str | None, target_charset: str) -> None:
         self._target_charset = target_charset
         try:
-            self._source = SourceText(source_charset)
+            self.source = SourceText(source_charset)
             self._encoder = charset(target_charset).encoder()
         except ValueError as error:
             source = source_charset or DEFAULT_CHARSET
@@ -132,24 +138,24 @@ class Transcoder:
 
     def feed(self, data: bytes) -> bytes:
         """See `Transform`."""
-        return self._encode(self._source.feed(data), final=False)
+        return self._encode(self.source.feed(data), final=False)
 
     def finish(self) -> bytes:
         """See `Transform`."""
-        return self._encode(self._source.finish(), final=True)
+        return self._encode(self.source.finish(), final=True)
 
     def _encode(self, text: str, *, final: bool) -> bytes:
         try:
             return self._encoder.encode(text, final)
         except UnicodeEncodeError as error:
             character = f"U+{ord(error.object[error.start]):04X}"
-            offset = max(0, self._source.fed_bytes - self._source.source_bytes(error.object[error.start :]))
+            offset = max(0, self.source.fed_bytes - self.source.source_bytes(error.object[error.start :]))
             message = (
                 f"{character} cannot be written in {self._target_charset} "
-                f"(about byte {offset} of the {self._source.name} source)"
+                f"(about byte {offset} of the {self.source.name} source)"
             )
             raise TransformError(message) from None
         except UnicodeError as error:
-            near = self._source.fed_bytes
+            near = self.source.fed_bytes
             message = f"the text near byte {near} cannot be written in {self._target_charset} ({error})"
             raise TransformError(message) from None

@@ -16,12 +16,11 @@ thread.
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import StringIO
+from io import SEEK_CUR, StringIO
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from export_worker.credentials import Redactor
 from export_worker.errors import TransformError
 from export_worker.transfer.transforms.row_count import last_record_end
 
@@ -31,7 +30,6 @@ RECORD_MAX_BYTES = 16 * 2**20
 """A longer record means that a quote was never closed."""
 COLUMNS_MAX = 10_000
 """Each column takes some hundred bytes of every block and of the footer, even if it is empty."""
-SHOWN_CHARACTERS = 80
 _MARKER = "x"
 """The last field of the marker row after a block. If a quoted field is open, the marker row becomes part of it, so
 the last field that Arrow returns is longer."""
@@ -42,27 +40,30 @@ class TablePart:
     """Some consecutive rows of the file.
 
     Args:
-        table: One column of text for each name in the header.
+        table: One column of text for each name in the header, in the same order. The names of its columns are numbers.
         first_row: Number of the first row in the file; the header is row 1.
+        has_quotes: There is a quote in the text of the rows.
     """
 
     table: pa.Table
     first_row: int
+    has_quotes: bool
 
 
 class CsvTables:
     """Parses one CSV file in UTF-8 whose first row is the header. The division into tables depends only on the file.
 
     Args:
-        names_if_empty: The names of the columns of a file without a header, which has no rows either. If there are
-            none, such a file is refused.
-        redactor: Masks secrets in names of columns, which messages contain; None if no secret is known.
+        names_if_empty: The names of the columns of a file without a header, which has no rows either. With None, such a
+            file is refused.
+        with_nulls: An empty value without quotes is null.
     """
 
-    def __init__(self, names_if_empty: Iterable[str] = (), redactor: Redactor | None = None) -> None:
-        self._redactor = redactor or Redactor()
+    def __init__(self, names_if_empty: Iterable[str] | None = None, *, with_nulls: bool = False) -> None:
         self.names: list[str] = []
-        self._names_if_empty = list(names_if_empty)
+        self.line_end = "\n"
+        self._names_if_empty = None if names_if_empty is None else list(names_if_empty)
+        self._nulls = [""] if with_nulls else []
         self._buffer = bytearray()
         self._wanted_bytes = BLOCK_BYTES
         self._rows = 0
@@ -71,8 +72,7 @@ class CsvTables:
         """Accepts the next bytes and yields the tables that are ready.
 
         Raises:
-            TransformError: There is no header, the header names a column twice, or a row has too many or too few
-                fields.
+            TransformError: There is no header, or a row has too many or too few fields.
         """
         self._buffer += data
         while len(self._buffer) >= self._wanted_bytes:
@@ -82,12 +82,12 @@ class CsvTables:
         """Yields the rest after the end of the file. Raises what `feed` raises, also if a quoted field is open."""
         text = bytes(self._buffer)
         self._buffer.clear()
-        if not self.names and self._names_if_empty and not text.strip(b"\r\n"):
+        if not self.names and self._names_if_empty is not None and not text.strip(b"\r\n"):
             self.names = self._names_if_empty
             return
         if not self.names:
-            self.names = _header(text, self._redactor, is_whole=True)
-        block = _parse(memoryview(text), self.names)
+            self._read_header(text, is_whole=True)
+        block = self._parse(memoryview(text))
         if not block.is_closed:
             raise TransformError(f"the file ends within a quoted field of row {self._rows + block.rows}")
         yield from self._parts(block)
@@ -96,9 +96,9 @@ class CsvTables:
         with memoryview(self._buffer) as buffer:
             text = bytes(buffer[: self._wanted_bytes])
         if not self.names:
-            self.names = _header(text, self._redactor, is_whole=False)
+            self._read_header(text, is_whole=False)
         for end in _record_ends(text):
-            block = _parse(memoryview(text)[:end], self.names)
+            block = self._parse(memoryview(text)[:end])
             if block.is_closed:
                 del self._buffer[:end]
                 self._wanted_bytes = BLOCK_BYTES
@@ -109,6 +109,12 @@ class CsvTables:
             raise TransformError(
                 f"row {self._rows + 1} has more than {RECORD_MAX_BYTES} bytes; check for a quote that is not closed"
             )
+
+    def _read_header(self, text: bytes, *, is_whole: bool) -> None:
+        self.names, self.line_end = _header(text, is_whole=is_whole)
+
+    def _parse(self, text: memoryview) -> "_Block":
+        return _parse(text, len(self.names), self._nulls)
 
     def _parts(self, block: "_Block") -> Iterator[TablePart]:
         """Counts the rows of a parsed block, and yields them without the header. Raises what `feed` raises."""
@@ -121,34 +127,27 @@ class CsvTables:
         if first_row == 1:
             table, first_row = table.slice(1), 2
         if len(table):
-            yield TablePart(table, first_row)
+            yield TablePart(table, first_row, block.has_quotes)
 
 
-def shown(name: str, redactor: Redactor) -> str:
-    """Returns a column's name for an error message, masked, quoted and shortened: a header may contain anything."""
-    name = redactor.excerpt(name, len(name))
-    return repr(name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}…")
+def _header(text: bytes, *, is_whole: bool) -> tuple[list[str], str]:
+    """Returns the names of the columns, and the line end behind them.
 
-
-def _header(text: bytes, redactor: Redactor, *, is_whole: bool) -> list[str]:
-    """Returns the names of the columns, read by Python's csv: Arrow needs the names before it can parse a row."""
-    lines = StringIO(text.decode("utf-8", "ignore"), newline="")  # the last character may be incomplete
+    Python's csv reads them: Arrow needs the number of columns before it can parse a row.
+    """
+    decoded = text.decode("utf-8", "ignore")  # the last character may be incomplete
+    lines = StringIO(decoded, newline="")
     try:
         names = next((row for row in csv.reader(lines) if row), None)
     except csv.Error as error:
         raise TransformError(f"the header of the file cannot be read ({error})") from None
     if names is None:
         raise TransformError("the file is empty, so nothing names Parquet's columns; set output.schema")
-    if len(names) > COLUMNS_MAX or not (is_whole or lines.read(1)):
+    end = lines.seek(0, SEEK_CUR)
+    if len(names) > COLUMNS_MAX or not (is_whole or end < len(decoded)):
         raise TransformError(f"the header has more than {COLUMNS_MAX} names or {BLOCK_BYTES} bytes")
-    seen = set[str]()
-    for name in names:
-        if name in seen:
-            raise TransformError(
-                f"the header names the column {shown(name, redactor)} twice; Parquet needs distinct names"
-            )
-        seen.add(name)
-    return names
+    line_end = next((each for each in ("\r\n", "\r") if decoded.endswith(each, 0, end)), "\n")
+    return names, line_end
 
 
 def _record_ends(text: bytes) -> Iterator[int]:
@@ -188,33 +187,45 @@ class _Block:
         ragged: Number of the first row with too few or too many fields, from 1, and how many fields it has.
         rows: Number of all rows, including ragged ones.
         is_closed: The block ends outside of a quoted field.
+        has_quotes: There is a quote in the text.
     """
 
     table: pa.Table
     ragged: tuple[int, int] | None
     rows: int
     is_closed: bool
+    has_quotes: bool
 
 
-def _parse(text: memoryview, names: list[str]) -> _Block:
+def _parse(text: memoryview, columns: int, nulls: list[str]) -> _Block:
     ragged: list[tuple[int, int]] = []
 
     def skip(row: arrow_csv.InvalidRow) -> str:
         ragged.append((row.number, row.actual_columns))
         return "skip"
 
+    names = [str(number) for number in range(columns)]
     # Without the empty line in front, Arrow would drop a byte order mark at the start of a later block.
-    marked = b"".join((b"\n", text, b"\n", b"," * (len(names) - 1), _MARKER.encode()))
-    table = arrow_csv.read_csv(
-        pa.BufferReader(marked),
-        read_options=arrow_csv.ReadOptions(use_threads=False, column_names=names, block_size=len(marked) + 1),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-        convert_options=arrow_csv.ConvertOptions(
-            check_utf8=False, null_values=[], column_types=dict.fromkeys(names, pa.string())
-        ),
-    )
+    marked = b"".join((b"\n", text, b"\n", b"," * (columns - 1), _MARKER.encode()))
+    try:
+        table = arrow_csv.read_csv(
+            pa.BufferReader(marked),
+            read_options=arrow_csv.ReadOptions(use_threads=False, column_names=names, block_size=len(marked) + 1),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+            convert_options=arrow_csv.ConvertOptions(
+                check_utf8=False,
+                null_values=nulls,
+                strings_can_be_null=bool(nulls),
+                quoted_strings_can_be_null=False,
+                column_types=dict.fromkeys(names, pa.string()),
+            ),
+        )
+    except pa.ArrowInvalid:
+        # Arrow's messages quote rows.
+        raise TransformError(f"a block of {len(text)} bytes cannot be parsed as CSV of {columns} columns") from None
     rows = len(table) + len(ragged)
     ends_well = not ragged or ragged[-1][0] < rows
-    if ends_well and table.column(len(names) - 1)[-1].as_py() == _MARKER:
-        return _Block(table.slice(0, len(table) - 1), ragged[0] if ragged else None, rows - 1, is_closed=True)
-    return _Block(table, None, rows, is_closed=False)
+    if ends_well and table.column(columns - 1)[-1].as_py() == _MARKER:
+        first = ragged[0] if ragged else None
+        return _Block(table.slice(0, len(table) - 1), first, rows - 1, is_closed=True, has_quotes=b'"' in marked)
+    return _Block(table, None, rows, is_closed=False, has_quotes=True)

@@ -32,7 +32,10 @@ from pyarrow import parquet as arrow_parquet
 from export_worker.contract.output import ColumnType, Compression
 from export_worker.credentials import Redactor
 from export_worker.errors import TransformError
-from export_worker.transfer.transforms.csv_tables import CsvTables, TablePart, shown
+from export_worker.transfer.transforms.column_rules import KEEP, ColumnActions
+from export_worker.transfer.transforms.column_values import changed
+from export_worker.transfer.transforms.csv_columns import kept_columns
+from export_worker.transfer.transforms.csv_tables import CsvTables, TablePart
 
 ROW_GROUP_BYTES = 8 * 2**20
 """Size in Arrow's memory; the written group is smaller. Readers prefer larger groups, but a worker transfers four files
@@ -48,6 +51,7 @@ _ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
 }
+_SHOWN_CHARACTERS = 80
 _WHOLE_NUMBER = "^-?[0-9]+$"
 """Arrow also accepts hexadecimal numbers, which this pattern refuses."""
 
@@ -60,6 +64,7 @@ class CsvToParquet:
         compression: Compression of the columns.
         null_values: Values that are null in a column with a type, beside the empty one.
         redactor: Masks secrets in the names of columns, which messages contain; None if no secret is known.
+        actions: What is done to each column; None keeps all. A column that is hashed or masked is text.
     """
 
     def __init__(
@@ -69,13 +74,16 @@ class CsvToParquet:
         null_values: Sequence[str] = (),
         *,
         redactor: Redactor | None = None,
+        actions: ColumnActions | None = None,
     ) -> None:
         self._redactor = redactor or Redactor()
         self._types = column_types
         self._compression = compression
         self._nulls = pa.array(["", *null_values], pa.string())
-        self._csv = CsvTables(names_if_empty=column_types, redactor=self._redactor)
+        self._csv = CsvTables(names_if_empty=column_types or None)
         self._output = ParquetOutput()
+        self._actions = actions
+        self._kept: list[tuple[int, str]] = []
         self._writer: arrow_parquet.ParquetWriter | None = None
         self._tables: list[pa.Table] = []
         self._tables_bytes = 0
@@ -101,7 +109,9 @@ class CsvToParquet:
 
     def _add(self, part: TablePart) -> None:
         schema = self._opened_writer().schema
-        columns = [self._column(part, field) for field in schema]
+        columns = [
+            self._column(part, index, field, action) for (index, action), field in zip(self._kept, schema, strict=True)
+        ]
         table = pa.table(columns, schema=schema)
         self._tables.append(table)
         self._tables_bytes += table.nbytes
@@ -119,40 +129,79 @@ class CsvToParquet:
     def _opened_writer(self) -> arrow_parquet.ParquetWriter:
         """Returns the writer, which the first call opens. The header must be known."""
         if self._writer is None:
-            names = self._csv.names
-            if unknown := sorted(self._types.keys() - set(names)):
-                name = shown(unknown[0], self._redactor)
-                raise TransformError(f"output.schema names the column {name}, which the header does not have")
-            schema = pa.schema([(name, _ARROW_TYPES[self._types.get(name, "string")]) for name in names])
+            schema = self._schema()
             file = pa.PythonFile(self._output, mode="w")
             self._writer = arrow_parquet.ParquetWriter(file, schema, compression=self._compression)
         return self._writer
 
-    def _column(self, part: TablePart, field: pa.Field) -> pa.ChunkedArray:
-        texts = part.table.column(field.name)
+    def _schema(self) -> pa.Schema:
+        """Decides about the columns, and returns those of the Parquet file. Raises what `feed` raises."""
+        names = self._csv.names
+        if unknown := sorted(self._types.keys() - set(names)):
+            name = self._shown(unknown[0])
+            raise TransformError(f"output.schema names the column {name}, which the header does not have")
+        twice = _second_of_a_name(names)
+        if twice is not None and self._actions is not None:
+            raise TransformError(f"column {twice + 1} has the name of an earlier column; Parquet needs distinct names")
+        if twice is not None:
+            raise TransformError(
+                f"the header names the column {self._shown(names[twice])} twice; Parquet needs distinct names"
+            )
+        unchanged = [(index, KEEP) for index in range(len(names))]
+        self._kept = unchanged if self._actions is None else kept_columns(names, self._actions)
+        self._check_types_of_changed(dict(self._kept))
+        fields = [(names[index], _ARROW_TYPES[self._types.get(names[index], "string")]) for index, _ in self._kept]
+        return pa.schema(fields)
+
+    def _check_types_of_changed(self, actions: Mapping[int, str]) -> None:
+        for index, name in enumerate(self._csv.names):
+            action = actions.get(index, "drop")
+            if name in self._types and (action == "drop" or (action != KEEP and self._types[name] != "string")):
+                raise TransformError(
+                    f"output.schema names the column {self._shown(name)}, but its rule in output.columns or in "
+                    f"column_policy of the connection is {action}; remove it from output.schema"
+                )
+
+    def _shown(self, name: str) -> str:
+        """Returns a column's name for an error message, masked, quoted and shortened: a header may contain anything."""
+        name = self._redactor.excerpt(name, len(name))
+        return repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…")
+
+    def _column(self, part: TablePart, index: int, field: pa.Field, action: str) -> pa.Array:
+        texts = part.table.column(index).combine_chunks()
+        hashing = None if self._actions is None else self._actions.rules.hashing
         if field.name not in self._types:
-            return texts
+            return changed(texts, action, hashing)
         values = compute.if_else(compute.is_in(texts, value_set=self._nulls), pa.scalar(None, pa.string()), texts)
         try:
-            return _cast(values, field.type)
+            return _cast(changed(values, action, hashing), field.type)
         except pa.ArrowInvalid:
             row = part.first_row + _first_invalid(values, field.type)
             kind = self._types[field.name]
             message = (
-                f"row {row} (the header is row 1), column {shown(field.name, self._redactor)}: "
-                f"the value is not a valid {kind}"
+                f"row {row} (the header is row 1), column {self._shown(field.name)}: the value is not a valid {kind}"
             )
             raise TransformError(message) from None
 
 
-def _cast(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def _second_of_a_name(names: Sequence[str]) -> int | None:
+    """Returns the index of the first name that is there before; None if all differ."""
+    seen = set[str]()
+    for index, name in enumerate(names):
+        if name in seen:
+            return index
+        seen.add(name)
+    return None
+
+
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """Returns the values in a type. Raises `pa.ArrowInvalid` if a value does not fit it."""
     if kind == pa.int64() and compute.any(compute.invert(compute.match_substring_regex(values, _WHOLE_NUMBER))).as_py():
         raise pa.ArrowInvalid("not a whole number")
     return values.cast(kind)
 
 
-def _first_invalid(values: pa.ChunkedArray, kind: pa.DataType) -> int:
+def _first_invalid(values: pa.Array, kind: pa.DataType) -> int:
     """Returns the index of the first value that does not fit a type; there must be one.
 
     Arrow does not report the index, so it is found by bisection.

@@ -62,11 +62,18 @@ class SourceText:
         self._at_start = True
         self._utf_8: _Utf8Check | None = None
         self.fed_bytes = 0
+        self.mark = b""
+        """The byte order mark of the file. Known when there is text."""
 
     @property
     def name(self) -> str:
         """The charset, for messages."""
         return self._label or DEFAULT_CHARSET
+
+    @property
+    def charset(self) -> Charset:
+        """The charset of the file, in the byte order of the file. Known when there is text."""
+        return self._charset
 
     def feed(self, data: bytes) -> str:
         """Accepts the next bytes and returns the text that is ready.
@@ -99,6 +106,7 @@ class SourceText:
         _refuse_packed(block)
         self._label, self._charset = charset_of_file(self._label, block)
         self._decoder = self._charset.decoder()
+        self.mark, self._charset = _written_as(self._charset, block)
         if not self._charset.name.startswith("utf-"):
             self._utf_8 = _Utf8Check(_least_character(self._charset))
         return self._text(block, final=False)
@@ -187,6 +195,12 @@ def charset_of_file(label: str | None, block: bytes) -> tuple[str, Charset]:
     return label or DEFAULT_CHARSET, labelled if unmarked is None else charset(unmarked)
 
 
+def _written_as(found: Charset, block: bytes) -> tuple[bytes, Charset]:
+    """Returns the byte order mark of a file, and its charset in the byte order that the mark shows."""
+    mark, name, _ = next((each for each in _MARKS if block.startswith(each[0])), (b"", "", ()))
+    return (mark, charset(name)) if mark and found.name in _WITHOUT_MARK else (mark, found)
+
+
 def without_marks(block: bytes, found: Charset) -> bytes:
     """Returns the first block of a file without the byte order marks at its beginning."""
     mark = codecs.encode(_BOM, found.read_as, "ignore")
@@ -205,7 +219,7 @@ def _refuse_packed(block: bytes) -> None:
     if packed is None:
         return
     found = "the file is Parquet" if packed == "Parquet" else f"the file is compressed ({packed})"
-    raise TransformError(f"{found}: output.charset and output.format: parquet cannot be applied to it")
+    raise TransformError(f"{found}: output.charset, output.columns and output.format cannot be applied to it")
 
 
 def _contradiction(labelled: Charset, block: bytes) -> str | None:
