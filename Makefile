@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-memory bench-archive bench-puts bench-export bench-indexes format clean scale-model
+.PHONY: help install demo first-minutes check test test-quick test-redis reference lock pictures release dist audit policies chaos explore soak soak-transfer soak-trigger scale bench-queue bench-poll bench-enqueue bench-transfer bench-gateway bench-size bench-console bench-memory bench-archive bench-columns bench-puts bench-export bench-indexes format clean scale-model
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ bench-memory: install ## Measure the Redis memory of a waiting and of an ended e
 
 bench-archive: install ## Measure the archive of one hour: processor time, bytes and memory (ARGS=--exports=100000)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench_archive.py $(ARGS)
+
+bench-columns: install ## Measure what changed columns cost: processor time and memory, compared with Python's csv (ARGS=--mib=2048)
+	@$(BIN)/python tests/benchmarks/bench_columns.py $(ARGS)
 
 format: install ## Format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .

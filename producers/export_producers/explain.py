@@ -219,7 +219,7 @@ def _order(reason: AnyReason, status: Status) -> tuple[AnyNote, ...]:
     if not isinstance(reason, WaitingForSlot | WaitingForWorker) or not reason.ahead:
         return ()
     given = (status.request or {}).get("priority")
-    return (InTurns(priority=given if given in get_args(Priority) else NORMAL),)
+    return (InTurns(priority=next((each for each in get_args(Priority) if each == given), NORMAL)),)
 
 
 def _cause(reason: AnyReason, status: Status) -> tuple[AnyNote, ...]:

@@ -100,8 +100,8 @@ class Listing:
         """
         if where.export_ids is not None and where.state is None:
             return await self._named(where, where.export_ids)
-        finds = await asyncio.gather(*(self._find(each, limit, after, overview) for each in where.of_each_phase))
-        found = merged(finds, limit)
+        first, *others = (self._find(each, limit, after, overview) for each in where.of_each_phase)
+        found = merged(await asyncio.gather(first, *others), limit) if others else await first
         return page_of(found, where, limit)
 
     async def _find(self, where: ExportFilter, limit: int, after: Position | None, overview: Overview | None) -> Found:
@@ -146,8 +146,6 @@ def merged(finds: Sequence[Found], limit: int) -> Found:
     An index may have more exports after the position at which its search has stopped. So the result ends at the first
     of these positions.
     """
-    if len(finds) == 1:
-        return finds[0]
     last = max((found.next for found in finds if found.next is not None), default=None)
     positions = {each for found in finds for each in found.positions if last is None or each >= last}
     newest_first = sorted(positions, reverse=True)

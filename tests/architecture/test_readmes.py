@@ -142,8 +142,9 @@ def test_table_of_commands_is_complete() -> None:
 
 def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> None:
     every = blocks("worker/OPERATING.md", "toml")
-    example, recipe, queues, network, windows, retries, keys, storage, hook, archive, schedules, callers = every
-    for name in ("GIO_TOKEN", "AMPLITUDE_KEY", "AMPLITUDE_SECRET"):
+    example, recipe, queues, network, windows, retries, keys, storage, columns, hook, archive, *rest = every
+    schedules, callers = rest
+    for name in ("GIO_TOKEN", "AMPLITUDE_KEY", "AMPLITUDE_SECRET", "HASH_KEY"):
         clean_environment.setenv(name, "some-token")
     # The later examples repeat a table of the first one, as a reader would edit it.
     divided = re.sub(r"key_template = .+\n", keys.removeprefix("[s3]\n"), example)
@@ -156,6 +157,7 @@ def test_configuration_example_loads(clean_environment: pytest.MonkeyPatch) -> N
         networked,
         divided,
         f"{example}\n{storage}",
+        f"{example}\n{columns}",
         f"{example}\n{recipe}",
         f"{example}\n{queues}",
         f"{example}\n{windows}\n{retries}",
@@ -239,8 +241,11 @@ async def test_code_of_the_producers_readme_works(redis_url: str, namespace: str
     exec(compile(code, "producers/README.md", "exec"), names)
     async with ExportQueue(redis_url, namespace=namespace) as queue:
         first, second = await names["ask"](queue), await names["ask"](queue)
+        urgent = await queue.status((await names["ask_first"](queue)).export_id)
     assert (first.deduplicated, second.deduplicated) == (False, True)
     assert first.export_id == second.export_id
+    assert urgent.request is not None
+    assert urgent.request["priority"] == "high"
     in_memory = names["queue"]
     assert (await in_memory.wait((await names["ask"](in_memory)).export_id)).phase is Phase.SUCCEEDED
 

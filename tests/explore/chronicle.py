@@ -107,6 +107,7 @@ class Chronicle:
             case _:
                 pass
         is_idle = name == "take_deliveries" or (name == "claim" and "steps" not in answer)
+        is_idle = is_idle or (name == "fire" and "export_id" not in answer)
         if self._copies is not None and not is_idle:
             # An accepted export is never forgotten.
             self._copies = [*([] if name == "enqueue" else self._copies), self._copy()][-1 - WRITES_FORGOTTEN :]

@@ -29,7 +29,7 @@ from export_worker.s3.store import S3Store
 from export_worker.sinks import dispatcher
 from export_worker.step_context import check_lease
 from export_worker.transfer.export_writer import ExportWriter
-from export_worker.worker import step_runner
+from export_worker.worker import schedules, step_runner
 from export_worker.worker.transfer_step import TransferStep
 
 Patch = pytest.MonkeyPatch
@@ -214,6 +214,11 @@ def _adopt_any_object(patch: Patch) -> None:
 ENTRY_CHECK = "if record[1] ~= step or ended[record[3]] then"
 VERSION_CHECK = "if record[1] ~= args.version then"
 
+
+def _confirm_no_firing(patch: Patch) -> None:
+    patch.setattr(schedules, "CONFIRM_S", 1000.0)
+
+
 SEEDED_FAULTS = (
     SeededFault(
         "the sweep revives ended exports, and a claim takes them",
@@ -354,6 +359,18 @@ SEEDED_FAULTS = (
         _walk("retry"),
         "success_means_complete",
         replace=_adopt_any_object,
+    ),
+    SeededFault(
+        "a worker fires a time that another one has fired",
+        _walk("scheduled", "slow", "fire"),
+        "each_time_is_fired_once",
+        [TextChange("fire", "args.firing_ms <= after_ms", "false")],
+    ),
+    SeededFault(
+        "a time that Redis has forgotten is not fired again",
+        _walk("scheduled-fail-over", "fail-over", "redis commit"),
+        "each_time_is_fired_once",
+        replace=_confirm_no_firing,
     ),
 )
 

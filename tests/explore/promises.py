@@ -126,7 +126,7 @@ def one_operation(export: FinishedExport) -> Broken:
     """2.2 An export submits once. Where it cannot be known whether a submit was received, it submits once more, and the
     timeline says so.
     """
-    asked = 1 + sum(note == "restarted from submit" for note in export.notes)
+    asked = 1 + sum(note.startswith(("restarted from submit", "operation failed, submit ")) for note in export.notes)
     named = named_submits(export.notes)
     submits = len(export.jobs)
     if submits > asked + named:

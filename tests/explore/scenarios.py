@@ -20,11 +20,12 @@ class Scenario:
         renamed: Each job of the platform names its files otherwise.
         quick: The platform has finished each job when it answers the submit, so a worker keeps the export.
         missing_once: The first file of each job is missing when it is opened for the first time.
+        fails_at_poll: From which poll on the first job of each export failed, or 0; workers submit once more.
         down_s: The platform refuses every call in the first seconds.
         poison: Every worker dies when it makes this call.
         deadline_s: The deadline of the exports; None for the default of a day.
         fail_over: When Redis forgets its last writes.
-        scheduled: The workers have a schedule, whose only time is the start of the run. It requests the only export.
+        scheduled: The workers have a schedule, which is due once, 21 s after the start. It requests the only export.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Scenario:
     renamed: bool = False
     quick: bool = False
     missing_once: bool = False
+    fails_at_poll: int = 0
     down_s: float = 0.0
     poison: str = ""
     deadline_s: int | None = None
@@ -73,6 +75,9 @@ SCENARIOS = {
             "cancel-retry", files=TWO_PARTS, canceller="after a fault", retrier="at the end", retry_from="transfer"
         ),
         Scenario("missing", files=TWO_PARTS, missing_once=True),
+        Scenario("error", fails_at_poll=2),
+        Scenario("error-cancel", fails_at_poll=2, canceller="after a fault"),
+        Scenario("error-after-missing", files=TWO_PARTS, fails_at_poll=3, missing_once=True, renamed=True),
         Scenario("outage", exports=2, down_s=5.0),
         Scenario("quick", quick=True),
         Scenario("quick-two", quick=True, exports=2),

@@ -41,12 +41,14 @@ class ScriptedPlatform:
         missing_once: The first file of each job is missing when it is opened for the first time.
         is_down: Whether it refuses every call at this moment.
         quick: Each job is ready when its submit is answered.
+        fails_at_poll: From which poll on the first job of each export has failed; 0 for never.
     """
 
     files: FilesOfJob
     missing_once: bool
     is_down: Callable[[], bool]
     quick: bool = False
+    fails_at_poll: int = 0
     jobs: list[Job] = field(default_factory=list)
 
     def check(self) -> str:
@@ -75,6 +77,8 @@ class ScriptedPlatform:
         job.polls += 1
         if job.cancelled:
             return OperationFailed("CANCELLED", "the job was cancelled")
+        if self.fails_at_poll and job.polls >= self.fails_at_poll and operation_id.endswith("-job1"):
+            return OperationFailed("ERROR", "out of memory")
         if job.polls == 1 and not self.quick:
             return Pending("EXECUTING")
         return Ready("FINISH", tuple(RemoteFile(f"/{operation_id}/{name}", name) for name in job.files))

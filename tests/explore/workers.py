@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from export_producers.schedules.firing import FiringQueue
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.schedule import ScheduleDefinition
 from export_worker.lifecycle.backoff import Backoff
-from export_worker.lifecycle.decisions import Policy
+from export_worker.lifecycle.decisions import OperationRetry, Policy
 from export_worker.lifecycle.poll_schedule import PollSchedule
 from export_worker.redis.cancellation import cancel_and_wait
 from export_worker.redis.claims import ConnectionLimits, Timings
@@ -49,6 +49,7 @@ SWEEP_S = 2.0
 RETENTION_S = 7 * 86_400.0
 RETRY = Backoff(0.5, 2.0)
 POLICY = Policy(poll=PollSchedule(0.2, 1.0), retry=RETRY, max_attempts=8, deadline_s=86_400.0)
+OPERATION_RETRY = OperationRetry(times=1, after_s=1.0)
 TIMINGS = Timings(lease_s=LEASE_S, retention_s=RETENTION_S, breaker_first_s=1.0, breaker_max_s=2.0)
 
 
@@ -146,8 +147,9 @@ class Worker:
         engine = TransferEngine(S3Store(around.s3_client, around.executor), parts_in_flight=1)
         writer = ExportWriter(engine, Layout(BUCKET, "", "{export_id}/{file_name}"))
         driver: Any = PlatformDriver(around.platform)
+        policy = replace(POLICY, operation_retry=OPERATION_RETRY) if around.platform.fails_at_poll else POLICY
         return Parts(
-            site, driver, around.clock, writer=writer, policy=POLICY, draw=lambda: 0.5, heartbeat_s=LEASE_S / 3
+            site, driver, around.clock, writer=writer, policy=policy, draw=lambda: 0.5, heartbeat_s=LEASE_S / 3
         )
 
     def _build_dispatcher(self) -> EventDispatcher:

@@ -22,7 +22,6 @@ from explore.scripted_platform import ScriptedPlatform
 from explore.virtual_loop import PROCESS, STARTED_S, CountingExecutor, Process
 from explore.workers import MemorySink, Surroundings, Worker
 from export_producers.client import ExportQueue
-from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys, Role
 from export_worker.contract.request import ExportRequest, GrowingioTagUsers
 from export_worker.contract.schedule import ScheduleDefinition, export_id_of
@@ -47,11 +46,13 @@ START_AT = datetime(2026, 1, 5, tzinfo=UTC)
 SCHEDULE = "nightly"
 SALT = "salt"
 SCHEDULED = ScheduleDefinition(
-    cron="0 0 * * *",
+    cron="17 0 * * *",
+    jitter_s=2,
     timezone="UTC",
     request={"connection": "gio", "export": {"kind": "growingio.tag_users", "tag_key": "tag1"}},
 )
-"""A schedule that is due at the start of a run, and not again."""
+"""A schedule that is due 21 s after the start of a run, when all workers have announced it, and not again."""
+SCHEDULED_AT = START_AT + timedelta(minutes=17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class World:
         self.s3 = MemoryS3()
         self.scheduler = Scheduler(schedule, is_over=self._is_over, on_fault=self._on_fault, poison=scenario.poison)
         self.platform = ScriptedPlatform(
-            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick
+            scenario.files_of_job, scenario.missing_once, self._platform_is_down, scenario.quick, scenario.fails_at_poll
         )
         self.sinks = {name: MemorySink(name, self.scheduler.loop.time) for name in SINKS}
         self.chronicle = Chronicle(
@@ -108,9 +109,8 @@ class World:
         self._services.executor.loop = loop
         redis.flushdb()
         if self.scenario.scheduled:
-            before = {"salt": SALT, "after_ms": epoch_ms(START_AT) - 1}
-            redis.hset(self.keys.schedule(SCHEDULE), mapping=before)
-            self.export_ids.append(export_id_of(SALT, SCHEDULE, START_AT))
+            redis.hset(self.keys.schedule(SCHEDULE), "salt", SALT)
+            self.export_ids.append(export_id_of(SALT, SCHEDULE, SCHEDULED_AT))
         random.seed(0)
         run = Run(self.scheduler, self.s3, self._services.scripts, self.chronicle.note_script)
         asyncio.set_event_loop(loop)

@@ -20,7 +20,7 @@ def named_submits(notes: Iterable[str]) -> int:
     """
     total = unclear = 0
     for note in notes:
-        if note == "restarted from submit":
+        if note.startswith(("restarted from submit", "operation failed, submit ")):
             total, unclear = total + unclear, 0
         elif _STARTED in note:
             unclear = SUBMITS_MAX

@@ -20,6 +20,7 @@ from export_producers.console.pages import (
     failures,
     keys,
     overview,
+    schedules,
     triggers,
     workers,
 )
@@ -50,6 +51,7 @@ ROUTES = [
     *failures.ROUTES,
     *events.ROUTES,
     *triggers.ROUTES,
+    *schedules.ROUTES,
     *connections.ROUTES,
     *workers.ROUTES,
     *activity.ROUTES,

@@ -20,6 +20,10 @@ SMALL_WALKS = (
     Walk(SCENARIOS["quick-cancel"], ("kill", "freeze"), ("commit",)),
     Walk(SCENARIOS["poison"], depth=0),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
+    Walk(SCENARIOS["scheduled"], ("kill", "lose"), ("fire",)),
+    Walk(SCENARIOS["scheduled-fail-over"], ("fail-over",), ("redis commit",)),
+    Walk(SCENARIOS["error"], ("kill",), ("commit",)),
+    Walk(SCENARIOS["error-after-missing"], depth=0),
 )
 
 

@@ -38,6 +38,7 @@ PREFIXES = (
     "kind.",
     "level.",
     "nav.",
+    "schedule_state.",
     "overview.failing_",
     "phase.",
     "program.",

@@ -134,7 +134,8 @@ def test_advice_names_the_step_from_which_a_restart_may_succeed(code: str, start
 def test_export_that_waits_for_a_slot_has_its_position() -> None:
     assert explained(Phase.QUEUED, parked=2, slots=4, due_ms=None) == (
         "Waiting for a free slot of connection gio (max_in_flight). Exports ahead of it: 2. "
-        "Exports running on the platform: 4."
+        "Exports running on the platform: 4. Its priority is normal. Exports with a higher one are first. "
+        "Within a priority, those who request exports take turns."
     )
 
 
@@ -266,7 +267,8 @@ def test_transfer_whose_store_no_worker_can_use_has_the_reason() -> None:
 def test_transfer_that_waits_for_a_worker_has_its_position() -> None:
     assert explained(Phase.TRANSFERRING, waiting=4, due_ms=None) == (
         "Waiting for a transfer worker with free capacity. Exports of connection gio ahead of it: 4. "
-        "Connections take turns."
+        "Connections take turns. Its priority is normal. Exports with a higher one are first. "
+        "Within a priority, those who request exports take turns."
     )
 
 

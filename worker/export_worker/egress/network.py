@@ -144,7 +144,9 @@ class Network:
         return any((way.proxy.host, way.proxy.port) == (host, port) for way in self._ways.last.by_scheme.values())
 
     def _way(self, ways: _Ways, url: URL) -> _Way | None:
-        return None if is_bypassed(str(url), self._environment) else ways.by_scheme.get(url.scheme)
+        way = ways.by_scheme.get(url.scheme)
+        # NO_PROXY matters only if there is a proxy. To read it costs a tenth of a small download.
+        return None if way is None or is_bypassed(str(url), self._environment) else way
 
     def _read(self) -> _Ways:
         password = self._revealed("client_key_password", self._settings.client_key_password)

@@ -70,7 +70,7 @@ class ColumnSettings(Documented):
     It holds for all exports of the connection. Where a request has another choice for a column, the stricter one of the
     two applies: drop, hash, mask, keep. At most 1,000 entries, names of at most 200 characters. Default: none."""
     refuse_unknown: bool = False
-    """Whether an export fails whose file has a column that neither its request nor `always` names. Default false."""
+    """Whether a file fails its export that has a column which neither request nor `always` names. Default: false."""
 
     @model_validator(mode="after")
     def _hashes_have_a_key(self) -> Self:

@@ -18,7 +18,7 @@ from export_worker.transfer.transforms.keyed_hash import KeyedHash
 
 Writing = dict[str, Any]
 KEY = b"0123456789abcdef"
-RULES = {"gone": "drop", "id": "hash", "*tel": "mask:2"}
+RULES = {"gone*": "drop", "id*": "hash", "*tel": "mask:2"}
 
 
 def run(pieces: list[bytes], rules: dict[str, str]) -> bytes:
@@ -64,6 +64,29 @@ def test_objects_are_changed_for_all_pieces(
     stored = run([data[start:end] for start, end in pairwise(borders)], RULES)
     expected = [changed(json.loads(line), writing) for line in data.decode().split("\r\n")]
     assert [json.loads(line) for line in stored.decode().split("\r\n")] == expected
+
+
+TEXT = st.text(st.sampled_from('a"\\\n\t用\x01\ud800 ,:{}'), max_size=4)
+EQUAL_ROW = st.fixed_dictionaries(
+    {"id": TEXT | st.integers() | st.none(), "gone": VALUE, "x": VALUE, "tel": TEXT | st.floats(allow_nan=False)}
+)
+
+
+@given(st.lists(EQUAL_ROW | ROW, min_size=1, max_size=6), st.booleans(), st.sampled_from(["\n", "\r\n", " \n"]))
+def test_lines_of_one_shape_have_the_bytes_of_lines_that_are_parsed_one_by_one(
+    rows: list[dict[str, Any]], is_compact: bool, line_end: str
+) -> None:
+    separators = (",", ":") if is_compact else (", ", ": ")
+    lines = [json.dumps(row, ensure_ascii=False, separators=separators) + line_end for row in rows]
+    data = "".join(lines).encode("utf-8", "replace")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(json_columns, "MEMBERS_MAX", -1)
+    try:
+        one_by_one = run([data], RULES)
+    finally:
+        patch.undo()
+    assert run([data], RULES) == one_by_one
+    assert run([data[index : index + 1] for index in range(len(data))], RULES) == one_by_one
 
 
 def test_what_is_kept_has_its_own_text() -> None:
