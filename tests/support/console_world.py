@@ -12,13 +12,13 @@ from export_producers.pauses import Pauses
 from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.message import Message
 from export_worker.contract.request import ExportRequest, GrowingioSegmentUsers
-from export_worker.contract.status import Phase
+from export_worker.contract.status import Accepted, Phase
 from export_worker.contract.worker_record import RunningStep, WorkerRecord
 from export_worker.errors import PlatformNotFoundError, PlatformUnavailableError
 from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.observations import Submitted
 from export_worker.redis.outbox import Outbox
-from support.redis_site import POLICY, QueueSite
+from support.redis_site import POLICY, QueueSite, request_of
 
 PRODUCT = str(999983 * 9999991)
 """What a template that evaluates `HOSTILE` writes. No id, time or count contains these 13 digits by chance."""
@@ -29,7 +29,7 @@ HOSTILE = (
 """A name of a platform, whose users choose it. A page that evaluates or runs it contains `PRODUCT` or its tags."""
 QUERIES = {"/catalog": "?resource=projects", "/bulk/new": "?action=retry&all=1"}
 """The query string of pages that need one, by the end of their path."""
-CONNECTION, TRIGGER, SINK, OTHER_SINK = "gio", "ready", "stream", "hook"
+CONNECTION, TRIGGER, SINK, OTHER_SINK, BATCH = "gio", "ready", "stream", "hook", "night-1"
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class World:
             "dead": self.entry,
             "events": self.event_id,
             "bulk": self.bulk_id,
+            "batches": BATCH,
             "objects": "1",
         }
         path = re.sub(r"(\w+)/\{\}", lambda found: f"{found[1]}/{values[found[1]]}", row)
@@ -119,7 +120,9 @@ async def fill(site: QueueSite, text: str = HOSTILE, message: str | None = None)
 async def _exports(site: QueueSite, text: str, message: str) -> dict[Phase, str]:
     """Makes an export in each phase. The platform's names, texts and ids are `text`."""
     found = {Phase.SUCCEEDED: await site.ended(None), Phase.FAILED: await _failed(site, text, message)}
-    found[Phase.CANCELLED] = await site.enqueue()
+    (of_batch,) = await site.queue.enqueue_many([request_of()], batch=BATCH)
+    assert isinstance(of_batch, Accepted)
+    found[Phase.CANCELLED] = of_batch.export_id
     await site.cancel(found[Phase.CANCELLED])
     for claimed in await site.claim():
         await site.commit(claimed, endings.after_cancel(claimed.export, site.moment()))

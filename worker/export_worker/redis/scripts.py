@@ -23,8 +23,8 @@ from redis.exceptions import NoScriptError
 
 from export_worker.redis.lua import script
 
-INDEXES = script("indexes", "past")
-"""The Lua functions for the indexes of exports and for the records of ended ones.
+INDEXES = script("indexes", "past", "batches")
+"""The Lua functions for the indexes of exports, for the records of ended ones and for batches.
 
 Scripts of workers and of producers begin with them."""
 SHARING = script("sharing")

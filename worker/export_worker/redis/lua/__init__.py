@@ -18,9 +18,20 @@ def claim_script(role: str) -> str:
 
 def commit_script() -> str:
     """Returns the source of the script that saves decisions."""
-    return script(
-        "changes", "commit", "indexes", "keep", "turns", "commit_next", "statistics", "past", "sharing", "commit_end"
+    names = (
+        "changes",
+        "commit",
+        "indexes",
+        "keep",
+        "turns",
+        "commit_next",
+        "statistics",
+        "past",
+        "batches",
+        "sharing",
+        "commit_end",
     )
+    return script(*names)
 
 
 @cache

@@ -24,6 +24,7 @@ local function end_export()
   }, ARGV[2], args.retention_ms)
   -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
   redis.call('PEXPIRE', identity or dedupe, args.retention_ms)
+  leave_batch(args.prefix, identity, number, args.phase, args.now_ms)
   return record_of_end
 end
 
