@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from export_producers.activity import ActivityLog
+from export_producers.batches import Batches, BatchRequester
 from export_producers.choices import LIST_MAX
 from export_producers.closing import Closing
 from export_producers.dry_run import dry_run_of
@@ -51,7 +52,7 @@ AnyRequest = ExportRequest | str | bytes
 EnqueueError = InvalidRequestError | IdempotencyConflictError
 """Why a request was not accepted."""
 
-ENQUEUE_BATCH = 1000
+ENQUEUE_PIECE = 1000
 """Requests in one round trip. They take Redis some hundred milliseconds, in which it serves no other client."""
 
 WATCH_INTERVAL_S = 0.2
@@ -91,6 +92,7 @@ class ExportQueue(Closing):
         self._listing = Listing(self.storage)
         self.activity = ActivityLog(self.storage)
         self.reads = Reads(self.storage)
+        self.batches = Batches(self, self._checked, self._send)
         self._restarts = Restarts(self.storage)
         self._enqueue, self._cancel = (Script(client, script(name)) for name in ("enqueue", "cancel"))
 
@@ -138,17 +140,22 @@ class ExportQueue(Closing):
         raise result
 
     async def enqueue_many(
-        self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
+        self, requests: Iterable[AnyRequest], *, batch: str | None = None, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
         """Enqueues many exports independently of each other, with one round trip for each 1,000.
+
+        Args:
+            batch: The name of a batch of these exports, which all or none are accepted for. See `Batches.enqueue`.
 
         Returns:
             For each request, in order, what `enqueue` would have returned or raised.
         """
         every = list(requests)
-        batches = [every[first : first + ENQUEUE_BATCH] for first in range(0, len(every), ENQUEUE_BATCH)]
+        if batch is not None:
+            return [*await self.batches.enqueue(batch, every, BatchRequester(self._requested_by, trace))]
+        pieces = [every[first : first + ENQUEUE_PIECE] for first in range(0, len(every), ENQUEUE_PIECE)]
         offer = partial(Offer, trace=trace, requested_by=self._requested_by)
-        return [result for batch in batches for result in await self._enqueue_all(batch, offer)]
+        return [result for piece in pieces for result in await self._enqueue_all(piece, offer)]
 
     async def _enqueue_all(
         self, requests: Sequence[AnyRequest], offer: Callable[[ExportRequest, str, datetime], Offer]

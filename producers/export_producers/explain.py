@@ -26,6 +26,7 @@ from export_producers.reasons import (
     Paused,
     Retry,
     Scheduled,
+    SharesOperation,
     SlotEstimate,
     Slow,
     Stage,
@@ -83,6 +84,7 @@ class Facts:
         running_s: Seconds since it got its slot on the platform; 0 if it has none.
         durations_s: How long the last operations of its kind took on its connection.
         store_problem: Why no running transfer worker can use the store of its connection; None if one can.
+        leader: The export whose operation this queued one shares; None if it shares none, or is the first itself.
         operator_pause: The pause of its connection that an operator has requested; None if there is none.
         window_ms: When the next submit window of its connection begins, in ms since the epoch; None if it is in one.
         slots_max: How many exports of its connection may run on the platform; None if that is not known.
@@ -103,6 +105,7 @@ class Facts:
     parked_s: float = 0.0
     durations_s: Sequence[float] = ()
     store_problem: str | None = None
+    leader: str | None = None
     operator_pause: ConnectionPause | None = None
     window_ms: float | None = None
     slots_max: int | None = None
@@ -166,9 +169,16 @@ def _wait(facts: Facts) -> AnyReason:
         return _store_problem(facts) or WaitingForWorker(connection=connection, ahead=facts.waiting)
     if facts.due_ms is None:
         return EntryMissing()
+    return _planned(facts, facts.due_ms)
+
+
+def _planned(facts: Facts, due_ms: float) -> AnyReason:
+    """Returns why an export waits that has an entry in its queue."""
     if facts.claimed:
-        return StepRuns(step=facts.step, until=facts.at(facts.due_ms))
-    return _held(facts) or _store_problem(facts) or _pause(facts) or _due(facts, facts.at(facts.due_ms))
+        return StepRuns(step=facts.step, until=facts.at(due_ms))
+    if facts.leader is not None:
+        return SharesOperation(leader=facts.leader)
+    return _held(facts) or _store_problem(facts) or _pause(facts) or _due(facts, facts.at(due_ms))
 
 
 def _held(facts: Facts) -> ConnectionPaused | WaitsForWindow | None:

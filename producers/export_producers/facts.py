@@ -28,11 +28,12 @@ async def read_facts(redis: ArqRedis, keys: Keys, statuses: Sequence[Status], no
     """
     async with redis.pipeline(transaction=False) as pipe:
         for status in statuses:
-            pipe.hmget(keys.export(status.export_id), ["step", "claims", "released", "cancel"])
+            pipe.hmget(keys.export(status.export_id), ["step", "claims", "released", "cancel", "share"])
         records = await pipe.execute() if statuses else []
     async with redis.pipeline(transaction=False) as pipe:
-        for status, (step, *_) in zip(statuses, records, strict=True):
+        for status, (step, *_, share) in zip(statuses, records, strict=True):
             _read_waits(pipe, keys, status, count_of(step))
+            pipe.hget(keys.sharing((share or b"").decode(errors="replace")), "leader")
         answers = iter(await pipe.execute() if statuses else [])
     transfers = {status.connection for status in statuses if call_kind(status.phase) == "transfer"}
     problems = await store_problems(redis, keys, transfers) if transfers else {}
@@ -46,8 +47,8 @@ def _role(status: Status) -> Role:
     return "transfer" if call_kind(status.phase) == "transfer" else "control"
 
 
-WAITS = 15
-"""The commands of `_read_waits`."""
+WAITS = 16
+"""The commands of `_read_waits`, and the one that reads who leads the exports that share an operation."""
 
 
 def _read_waits(pipe: Pipeline, keys: Keys, status: Status, step: int) -> None:
@@ -86,9 +87,9 @@ def _ahead(place: int | None, turn: int | None) -> int | None:
 def _facts(
     status: Status, now: datetime, record: Sequence[bytes | None], waits: Sequence[Any], problem: str | None
 ) -> Facts:
-    _, claims, released, cancel = record
+    _, claims, released, cancel, _ = record
     (due_ms, parked, parked_turn, waiting, waiting_turn, aside, slots, platform, (*calls, has_failed), *rest) = waits
-    since_ms, durations_ms, operator_pause, parked_ms, window_ms, slots_max = rest
+    since_ms, durations_ms, operator_pause, parked_ms, window_ms, slots_max, leader = rest
     is_transfer = _role(status) == "transfer"
     return Facts(
         status=status,
@@ -105,6 +106,7 @@ def _facts(
         running_s=_passed_s(since_ms, now),
         parked_s=_passed_s(parked_ms, now),
         durations_s=in_seconds(durations_ms),
+        leader=_leader_of(status, leader),
         operator_pause=stored_pause(operator_pause, now),
         window_ms=window_ms,
         slots_max=count_of(slots_max),
@@ -143,6 +145,13 @@ async def read_eta(storage: Storage, connection: str, kind: str) -> Eta | None:
         return None
     opening = None if opens_ms is None else datetime.fromtimestamp(opens_ms / 1000, UTC)
     return eta_of(durations_s).model_copy(update={"submits_from": opening})
+
+
+def _leader_of(status: Status, leader: bytes | None) -> str | None:
+    """Returns the export for which a queued one waits, because they share an operation."""
+    if leader is None or status.phase is not Phase.QUEUED or leader.decode(errors="replace") == status.export_id:
+        return None
+    return leader.decode(errors="replace")
 
 
 def _passed_s(since_ms: float | None, now: datetime) -> float:

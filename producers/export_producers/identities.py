@@ -37,3 +37,23 @@ class MessageIdentity:
         if len(key) <= KEY_MAX_CHARS:
             return key
         return f"{self.trigger}/sha256:{sha256(self.earlier_id.encode(errors='surrogatepass')).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlace:
+    """The place of a request in a batch.
+
+    Args:
+        key: The key of the batch in Redis.
+        seed: The text that all ids of its exports are made of.
+        position: From 0.
+    """
+
+    key: str
+    seed: str
+    position: int
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What `enqueue.lua` must know of it."""
+        return {"batch": self.key, "seed": self.seed, "position": self.position}

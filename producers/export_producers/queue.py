@@ -27,9 +27,9 @@ class Queue(Protocol):
         """Enqueues one export."""
 
     async def enqueue_many(
-        self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
+        self, requests: Iterable[AnyRequest], *, batch: str | None = None, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
-        """Enqueues many exports independently of each other."""
+        """Enqueues many exports independently of each other, or as one batch."""
 
     async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
         """Checks a request, and enqueues nothing."""

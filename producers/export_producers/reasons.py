@@ -126,6 +126,14 @@ class WaitsForWindow(Reason):
     """When the next window begins."""
 
 
+class SharesOperation(Reason):
+    """It shares the operation of another export, and takes its result when that one has ended."""
+
+    code = "shares_operation"
+    leader: str
+    """The id of the other export."""
+
+
 class Paused(Reason):
     """Its platform does not answer, so calls to it are paused."""
 
@@ -269,6 +277,7 @@ AnyReason = (
     | StoreUnusable
     | ConnectionPaused
     | WaitsForWindow
+    | SharesOperation
     | Paused
     | CallsPaused
     | Scheduled

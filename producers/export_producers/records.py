@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from export_producers.identities import MessageIdentity
+from export_producers.identities import BatchPlace, MessageIdentity
 from export_producers.readable import json_object
 from export_producers.requesters import LIBRARY, shown_requester
 from export_worker.contract.archive_state import ArchivePointer
@@ -50,6 +50,7 @@ class Offer:
         message: The message that requests the export. Without effect if the request has an idempotency key.
         owner: Whose idempotency key the request has; None for the keys that callers without a name share.
         requested_by: Who requests the export.
+        place: Of a request in a batch, which has no idempotency key.
     """
 
     request: ExportRequest
@@ -59,6 +60,7 @@ class Offer:
     message: MessageIdentity | None = None
     owner: str | None = None
     requested_by: str = LIBRARY
+    place: BatchPlace | None = None
 
     def check_sinks(self, sinks: Sequence[str]) -> "Offer | InvalidRequestError":
         """Returns this offer, or an error if its request names a sink that is not among `sinks`.
@@ -110,11 +112,13 @@ class Offer:
             "metadata": request.metadata or None,
             # The script compares fingerprints only for an idempotency key or a message.
             "fingerprint": request.fingerprint() if request.idempotency_key or self.message else None,
+            "share": request.sharing_digest(),
             "is_owned": True if self.request.idempotency_key and self.owner else None,
             "message_ttl_ms": MESSAGE_TTL_MS,
             "published_ms": None if self.message is None else self.message.published_ms,
             "trace": None if self.trace is None else self.trace.model_dump_json(exclude_none=True),
             "job_id": keys.job_id(export_id, 0),
+            **({} if self.place is None else self.place.arguments),
         }
 
 

@@ -15,6 +15,7 @@ from export_producers.filters import EVERY_EXPORT, ExportFilter
 from export_producers.reasons import Explanation
 from export_producers.records import Page, Start
 from export_producers.requesters import LIBRARY
+from export_worker.contract.batch import Batch
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.status import Accepted, Phase, Status
@@ -104,11 +105,23 @@ class SyncExportQueue:
         return self._run(self._queue.enqueue(request, trace=trace))
 
     def enqueue_many(
-        self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
+        self, requests: Iterable[AnyRequest], *, batch: str | None = None, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
         """See `ExportQueue.enqueue_many`."""
         # The iterable is read in the caller's thread, because a generator may block.
-        return self._run(self._queue.enqueue_many(list(requests), trace=trace))
+        return self._run(self._queue.enqueue_many(list(requests), batch=batch, trace=trace))
+
+    def batch_status(self, batch: str) -> Batch:
+        """See `Batches.status`."""
+        return self._run(self._queue.batches.status(batch))
+
+    def wait_for_batch(self, batch: str, timeout_s: float | None = None) -> Batch:
+        """See `Batches.wait`."""
+        return self._run(self._queue.batches.wait(batch, timeout_s))
+
+    def cancel_batch(self, batch: str) -> Batch:
+        """See `Batches.cancel`."""
+        return self._run(self._queue.batches.cancel(batch))
 
     def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
         """See `ExportQueue.dry_run`."""

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import uuid4
 
+from export_producers.batches import checked_batch
 from export_producers.choices import LIST_MAX
 from export_producers.client import AnyRequest, EnqueueError
 from export_producers.closing import Closing
@@ -34,6 +35,7 @@ from export_producers.records import (
     wrong_connection,
 )
 from export_producers.requesters import LIBRARY
+from export_worker.contract.batch import BatchConflictError, checked_batch_name
 from export_worker.contract.dry_run import DryRun, Preview
 from export_worker.contract.facets import Facet
 from export_worker.contract.model import epoch_ms, isoformat
@@ -98,6 +100,7 @@ class InMemoryExportQueue(Closing):
         self._then = deque(then)
         self._otherwise = otherwise
         self._records: dict[str, _Record] = {}
+        self._batches: dict[str, tuple[list[ExportRequest], list[Accepted]]] = {}
         self._now = datetime.now(UTC)
 
     async def close(self) -> None:
@@ -151,9 +154,11 @@ class InMemoryExportQueue(Closing):
         return Accepted(export_id=status.export_id, phase=status.phase, deduplicated=False)
 
     async def enqueue_many(
-        self, requests: Iterable[AnyRequest], *, trace: TraceContext | None = None
+        self, requests: Iterable[AnyRequest], *, batch: str | None = None, trace: TraceContext | None = None
     ) -> list[Accepted | EnqueueError]:
         """See `ExportQueue.enqueue_many`."""
+        if batch is not None:
+            return [*await self._enqueue_batch(checked_batch_name(batch), list(requests), trace)]
         results: list[Accepted | EnqueueError] = []
         for request in requests:
             try:
@@ -161,6 +166,23 @@ class InMemoryExportQueue(Closing):
             except (InvalidRequestError, IdempotencyConflictError) as error:
                 results.append(error)
         return results
+
+    async def _enqueue_batch(
+        self, name: str, requests: Sequence[AnyRequest], trace: TraceContext | None
+    ) -> list[Accepted]:
+        def check(request: AnyRequest) -> ExportRequest | InvalidRequestError:
+            try:
+                return self._checked(request)
+            except InvalidRequestError as error:
+                return error
+
+        checked = checked_batch(requests, check)
+        if name not in self._batches:
+            self._batches[name] = checked, [await self.enqueue(each, trace=trace) for each in checked]
+        first, accepted = self._batches[name]
+        if first != checked:
+            raise BatchConflictError(name, "was enqueued before with other requests; use a new name")
+        return accepted
 
     async def dry_run(self, request: AnyRequest, platform: Preview | None = None) -> DryRun:
         """See `ExportQueue.dry_run`."""

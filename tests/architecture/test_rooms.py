@@ -19,6 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("platforms", "sinks"),
     ("transfer", "config"),
     ("archive", "worker"),
+    ("batches",),
     ("wiring",),
     ("doctor", "schemas"),
     ("commands", "demo"),

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 S3_OPERATIONS = (
     "PutObject",
+    "CopyObject",
     "HeadObject",
     "GetObject",
     "DeleteObject",

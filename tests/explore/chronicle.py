@@ -85,6 +85,8 @@ class Chronicle:
         self.changes: list[Change] = []
         self.requests: list[Request] = []
         self.forgot = False
+        self.leaders: list[str] = []
+        """The exports that led when they were accepted, if exports share their operations."""
         self._redis = redis
         self._keys = keys
         self._clock = clock
@@ -102,7 +104,10 @@ class Chronicle:
                 for item, word in zip(arguments["steps"], answer["answers"], strict=True):
                     if word in {"renewed", "cancel_requested"}:
                         self._hold(process.name, item["export_id"], int(item["job_id"].rpartition(":")[2]), item)
-            case "commit" | "release" | "hand_back" | "enqueue" | "cancel" | "retry":
+            case "enqueue":
+                self._note_change(process.name, name, arguments, answer)
+                self._note_leader(arguments)
+            case "commit" | "release" | "hand_back" | "cancel" | "retry":
                 self._note_change(process.name, name, arguments, answer)
             case _:
                 pass
@@ -144,6 +149,12 @@ class Chronicle:
         if verdict == "kept" and arguments["keep"]["version"] != self._version(export_id):
             # The commit has claimed the next step. A repeated commit has the same version.
             self._note_claim(worker, {"export_id": export_id, "version": arguments["keep"]["version"]})
+
+    def _note_leader(self, arguments: dict[str, Any]) -> None:
+        export_id, digest = arguments["export_id"], arguments.get("share")
+        leader = self._redis.hget(self._keys.sharing(digest), "leader") if digest else None
+        if leader == export_id.encode() and export_id not in self.leaders:
+            self.leaders.append(export_id)
 
     def _version(self, export_id: str) -> str:
         lease = self._leases.get(export_id)

@@ -90,6 +90,7 @@ class MemoryS3:
         self._begun = 0
         self._operations: dict[str, Callable[[S3Request], Answer]] = {
             "PutObject": self._put,
+            "CopyObject": self._copy,
             "HeadObject": self._head,
             "DeleteObject": self._delete,
             "CreateMultipartUpload": self._create,
@@ -122,10 +123,23 @@ class MemoryS3:
         stored = self.objects[request.key] = StoredObject(request.body, request.kept_headers)
         return 200, {"ETag": stored.etag} | stored.checksum, ""
 
+    def _copy(self, request: S3Request) -> Answer:
+        source = self.objects.get(unquote(request.headers["x-amz-copy-source"]).lstrip("/").partition("/")[2])
+        if source is None:
+            return refusal(404, "NoSuchKey")
+        if request.headers.get("x-amz-copy-source-if-match") not in {None, source.etag}:
+            return refusal(412, "PreconditionFailed")
+        stored = StoredObject(source.body, request.kept_headers | source.checksum)
+        self.objects[request.key] = stored
+        fields = f"<ETag>{escape(stored.etag)}</ETag><ChecksumCRC64NVME>{stored.checksum.get(CHECKSUM, '')}"
+        return 200, {}, _document("CopyObjectResult", f"{fields}</ChecksumCRC64NVME>")
+
     def _head(self, request: S3Request) -> Answer:
         stored = self.objects.get(request.key)
         if stored is None:
             return 404, {}, ""
+        if request.headers.get("if-match") not in {None, stored.etag}:
+            return 412, {}, ""
         return 200, {"Content-Length": str(len(stored.body)), "ETag": stored.etag} | dict(stored.headers), ""
 
     def _delete(self, request: S3Request) -> Answer:

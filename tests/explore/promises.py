@@ -126,8 +126,12 @@ def one_operation(export: FinishedExport) -> Broken:
     """2.2 An export submits once. Where it cannot be known whether a submit was received, it submits once more, and the
     timeline says so.
     """
-    asked = 1 + sum(note.startswith(("restarted from submit", "operation failed, submit ")) for note in export.notes)
-    named = named_submits(export.notes)
+    world = export.world
+    sharers = [FinishedExport(world, other) for other in world.export_ids] if world.scenario.share else [export]
+    notes = [note for sharer in sharers for note in sharer.notes]
+    first = len(world.chronicle.leaders) if world.scenario.share else 1
+    asked = first + sum(note.startswith(("restarted from submit", "operation failed, submit ")) for note in notes)
+    named = named_submits(notes)
     submits = len(export.jobs)
     if submits > asked + named:
         yield f"the platform has {submits} operations; {asked} were asked for, and the timeline names {named} more"
@@ -215,7 +219,7 @@ def a_failure_has_a_reason(export: FinishedExport) -> Broken:
     reasons = {
         "submit_unclear": len(world.schedule) >= 2,
         "deadline_exceeded": world.scenario.deadline_s is not None,
-        "platform_error": any(job.cancelled for job in export.jobs),
+        "platform_error": any(job.cancelled for job in export.jobs) and not world.scenario.share,
         "worker_died": any(job.operation_id in world.scenario.poison for job in export.jobs),
     }
     if not reasons.get(code):
@@ -229,6 +233,23 @@ def a_cancelled_export_does_not_continue(export: FinishedExport) -> Broken:
             continue
         if request.phase in {"queued", "running"} and export.phase == "succeeded":
             yield f"its cancellation was accepted while it was {request.phase}, and it has succeeded"
+
+
+def the_last_cancellation_ends_the_operation(export: FinishedExport) -> Broken:
+    """An operation that exports share continues until the last of them is cancelled, and ends then."""
+    world = export.world
+    if not world.scenario.share or world.chronicle.forgot:
+        return
+    sharers = [FinishedExport(world, other) for other in world.export_ids]
+    others = [sharer for sharer in sharers if not sharer.requests("cancel")]
+    if others and any(job.cancelled for job in export.jobs) and len(world.chronicle.leaders) == 1:
+        yield "its operation was cancelled on the platform, and other exports share it"
+    was_transferred = any(change.phase == "transferring" for sharer in sharers for change in sharer.changes)
+    kills_only = {deviation.what for deviation in world.schedule} <= {"kill", "lose"}
+    if not others and kills_only and not was_transferred and named_submits(export.notes) == 0:
+        running = [job.operation_id for job in export.jobs if not job.cancelled]
+        if running and not any("may have " in note for sharer in sharers for note in sharer.notes):
+            yield f"every export that shares {running} was cancelled, and it continues on the platform"
 
 
 def it_is_in_the_right_indexes(export: FinishedExport) -> Broken:
@@ -277,6 +298,7 @@ OF_EXPORTS = (
     no_litter,
     a_failure_has_a_reason,
     a_cancelled_export_does_not_continue,
+    the_last_cancellation_ends_the_operation,
     it_is_in_the_right_indexes,
 )
 NOT_AFTER_A_FAIL_OVER = (only_a_retry_leaves_an_end, a_held_step_has_one_worker, one_operation)

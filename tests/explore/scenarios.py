@@ -25,6 +25,8 @@ class Scenario:
         poison: Every worker dies when it makes this call.
         deadline_s: The deadline of the exports; None for the default of a day.
         fail_over: When Redis forgets its last writes.
+        share: The exports share one operation.
+        cancels: How many exports are cancelled, the first ones.
         scheduled: The workers have a schedule, which is due once, 21 s after the start. It requests the only export.
     """
 
@@ -42,6 +44,8 @@ class Scenario:
     poison: str = ""
     deadline_s: int | None = None
     fail_over: When | None = None
+    share: bool = False
+    cancels: int = 1
     scheduled: bool = False
 
     def files_of_job(self, number: int) -> dict[str, int]:
@@ -87,6 +91,13 @@ SCENARIOS = {
         Scenario("poison", exports=2, poison="platform poll tag1-job1"),
         Scenario("deadline", deadline_s=3),
         Scenario("fail-over", fail_over="never"),
+        Scenario("share", exports=3, share=True),
+        Scenario("share-cancel", exports=3, share=True, canceller="never"),
+        Scenario("share-cancel-after-fault", exports=3, share=True, canceller="after a fault"),
+        Scenario("share-cancel-all", exports=2, share=True, canceller="after a fault", cancels=2),
+        Scenario("share-missing", exports=2, share=True, missing_once=True),
+        Scenario("share-retry", exports=2, share=True, retrier="at the end"),
+        Scenario("share-fail-over", exports=2, share=True, fail_over="never"),
         Scenario("scheduled", exports=0, scheduled=True),
         Scenario("scheduled-fail-over", exports=0, scheduled=True, fail_over="never"),
     )

@@ -184,7 +184,8 @@ class World:
         for number in range(1, self.scenario.exports + 1):
             request = ExportRequest(
                 connection="gio",
-                export=GrowingioTagUsers(tag_key=f"tag{number}"),
+                export=GrowingioTagUsers(tag_key="tag" if self.scenario.share else f"tag{number}"),
+                share=self.scenario.share,
                 idempotency_key=f"order-{number}",
                 deadline_s=self.scenario.deadline_s,
             )
@@ -197,7 +198,8 @@ class World:
 
     async def _cancel(self) -> None:
         await self.scheduler.arrive("cancel", on_request=True)
-        await _repeated(lambda: self._queue.cancel(self.export_ids[0]))
+        for export_id in self.export_ids[: self.scenario.cancels]:
+            await _repeated(partial(self._queue.cancel, export_id))
 
     async def _retry(self) -> None:
         await self.scheduler.arrive("retry", on_request=True)
@@ -290,7 +292,10 @@ class World:
         redis, keys, wanted = self._services.redis, self.keys, export_id.encode()
         rows = [keys.open, *(keys.queue(role) for role in ROLES), *(keys.aside(role) for role in ROLES)]
         rows += [keys.slots("gio"), keys.parked("gio"), keys.waiting("gio"), *map(keys.outbox, self.sinks)]
-        return {row for row in rows if any(wanted in member for member in redis.zrange(row, 0, -1))}
+        shared = [name.decode() for kind in ("sharing", "sharers") for name in redis.keys(f"{keys.prefix}{kind}:*")]
+        rows += [name for name in shared if name.startswith(keys.sharers(""))]
+        found = {row for row in rows if any(wanted in member for member in redis.zrange(row, 0, -1))}
+        return found | {name for name in shared if redis.type(name) == b"hash"}
 
 
 async def _repeated(call: Callable[[], Awaitable[T]]) -> T:

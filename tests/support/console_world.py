@@ -3,22 +3,25 @@
 import json
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 
 from export_producers.activity import Act
 from export_producers.bulk.documents import BulkFilter, BulkRequest, Progress
 from export_producers.bulk.runs import Bulks
 from export_producers.gateway.calls import PAGES
 from export_producers.pauses import Pauses
+from export_producers.schedules.firing import FiringQueue
 from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.message import Message
 from export_worker.contract.request import ExportRequest, GrowingioSegmentUsers
-from export_worker.contract.status import Phase
+from export_worker.contract.schedule import ScheduleDefinition
+from export_worker.contract.status import Accepted, Phase
 from export_worker.contract.worker_record import RunningStep, WorkerRecord
 from export_worker.errors import PlatformNotFoundError, PlatformUnavailableError
 from export_worker.lifecycle import endings, transitions
 from export_worker.lifecycle.observations import Submitted
 from export_worker.redis.outbox import Outbox
-from support.redis_site import POLICY, QueueSite
+from support.redis_site import POLICY, QueueSite, request_of
 
 PRODUCT = str(999983 * 9999991)
 """What a template that evaluates `HOSTILE` writes. No id, time or count contains these 13 digits by chance."""
@@ -30,6 +33,7 @@ HOSTILE = (
 QUERIES = {"/catalog": "?resource=projects", "/bulk/new": "?action=retry&all=1"}
 """The query string of pages that need one, by the end of their path."""
 CONNECTION, TRIGGER, SINK, OTHER_SINK = "gio", "ready", "stream", "hook"
+BATCH, SCHEDULE = "night-1", "nightly"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class World:
             "dead": self.entry,
             "events": self.event_id,
             "bulk": self.bulk_id,
+            "batches": BATCH,
+            "schedules": SCHEDULE,
             "objects": "1",
         }
         path = re.sub(r"(\w+)/\{\}", lambda found: f"{found[1]}/{values[found[1]]}", row)
@@ -107,6 +113,7 @@ async def fill(site: QueueSite, text: str = HOSTILE, message: str | None = None)
     await dead.add(Message("m2", b"\xff\x00" + text.encode()), message)
     ((entry, _),) = await redis.xrevrange(keys.dead(TRIGGER), count=1)
     await Pauses(site.queue.storage, {"ta": "thinkingdata"}).pause("ta", reason=text[:200], by="oncall")
+    await _schedule(site, text)
     act = Act(who=text, kind="person", role="viewer", action="cancel", connection=CONNECTION, outcome="done")
     await site.queue.activity.add(act.model_copy(update={"export_id": exports[Phase.FAILED], "detail": {text: text}}))
     await redis.lpush(keys.durations(CONNECTION, "growingio.tag_users"), 1500, 62_000)
@@ -116,10 +123,20 @@ async def fill(site: QueueSite, text: str = HOSTILE, message: str | None = None)
     return World(exports, event_id, entry.decode(), run.bulk_id)
 
 
+async def _schedule(site: QueueSite, text: str) -> None:
+    """Announces a schedule whose request has a text."""
+    request = request_of(metadata={"note": text[:200]}).model_dump(mode="json", exclude_none=True)
+    definition = ScheduleDefinition(cron="0 6 * * *", timezone="Asia/Shanghai", request=request)
+    firing = FiringQueue(site.redis, site.keys, {SCHEDULE: definition})
+    await firing.announce({SCHEDULE: site.now}, {SCHEDULE: site.now + timedelta(hours=1)}, site.now)
+
+
 async def _exports(site: QueueSite, text: str, message: str) -> dict[Phase, str]:
     """Makes an export in each phase. The platform's names, texts and ids are `text`."""
     found = {Phase.SUCCEEDED: await site.ended(None), Phase.FAILED: await _failed(site, text, message)}
-    found[Phase.CANCELLED] = await site.enqueue()
+    (of_batch,) = await site.queue.enqueue_many([request_of()], batch=BATCH)
+    assert isinstance(of_batch, Accepted)
+    found[Phase.CANCELLED] = of_batch.export_id
     await site.cancel(found[Phase.CANCELLED])
     for claimed in await site.claim():
         await site.commit(claimed, endings.after_cancel(claimed.export, site.moment()))

@@ -46,7 +46,10 @@ SOURCES = {
             (name, script("indexes", name))
             for name in ("forget", "migrate_indexes", "audit_tally", "read_ended", "close_ended")
         ),
+        ("pass_on", script("indexes", "past", "sharing", "pass_on")),
         ("take_deliveries", script("past", "take_deliveries")),
+        ("audit_batches", script("indexes", "past", "batches", "audit_batches")),
+        *((name, script(name)) for name in ("take_batch", "announce_batch")),
         *(
             (name, script(name))
             for name in ("acknowledge", "hand_back", "lock", "rate_limit", "renew", "release", "sweep")
@@ -54,9 +57,15 @@ SOURCES = {
     )
 }
 
-DUE_FIELD = {"claim": "now_ms", "take_deliveries": "now_ms", "sweep": "overdue_ms", "forget": "until_ms"}
+DUE_FIELD = {
+    "claim": "now_ms",
+    "take_deliveries": "now_ms",
+    "sweep": "overdue_ms",
+    "forget": "until_ms",
+    "take_batch": "now_ms",
+}
 """Scripts that write only if their first key has members with a score up to this field of their argument."""
-IDLE = {"migrate_indexes", "audit_tally", "read_ended"}
+IDLE = {"migrate_indexes", "audit_tally", "audit_batches", "read_ended"}
 """Write only after an update from a version with other indexes, or after a loss of counters, or never."""
 
 

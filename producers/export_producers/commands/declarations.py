@@ -13,6 +13,7 @@ LISTING = "export_producers.commands.listing"
 OVERVIEW = "export_producers.commands.overview"
 ACTIONS = "export_producers.commands.actions"
 ACTIVITY = "export_producers.commands.activity"
+BATCHES = "export_producers.commands.batches"
 CONNECTIONS = "export_producers.commands.connections"
 SCHEDULES = "export_producers.commands.schedules"
 
@@ -27,7 +28,10 @@ SCHEDULES = "export_producers.commands.schedules"
     is_flag=True,
     help="Check the request, look up what it names on the platform, and enqueue nothing.",
 )
-@click.option("--wait", is_flag=True, help="Show progress until the export ends.")
+@click.option(
+    "--batch", type=TEXT, metavar="NAME", help="FILE is a JSON array of requests: enqueue them as the batch NAME."
+)
+@click.option("--wait", is_flag=True, help="Show progress until the export or the batch ends.")
 @click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", help="With --wait: stop waiting after S seconds.")
 @options.language
 @options.as_json
@@ -212,6 +216,34 @@ def resume() -> None:
 
 
 @click.group()
+def batch() -> None:
+    """Follow and cancel batches: many exports that were enqueued as one."""
+
+
+@runs(f"{BATCHES}:list_", name="list", group=batch)
+@options.language
+@options.as_json
+def list_batches() -> None:
+    """List the newest 100 batches, newest first."""
+
+
+@runs(f"{BATCHES}:status", name="status", group=batch)
+@click.argument("batch", metavar="NAME", type=TEXT)
+@options.language
+@options.as_json
+def batch_status() -> None:
+    """Show how far the batch NAME is."""
+
+
+@runs(f"{BATCHES}:cancel", name="cancel", group=batch)
+@click.argument("batch", metavar="NAME", type=TEXT)
+@options.language
+@options.as_json
+def cancel_batch() -> None:
+    """Cancel every open export of the batch NAME. The batch accepts no further exports."""
+
+
+@click.group()
 def schedules() -> None:
     """List schedules, pause them, resume them, or run them now."""
 
@@ -252,4 +284,7 @@ def run_schedule() -> None:
     """Request the export of SCHEDULE now, and print its id."""
 
 
-COMMANDS = (enqueue, status, list_, failures, overview, watch, cancel, retry, explain, activity, connections, schedules)
+COMMANDS = (
+    *(enqueue, status, list_, failures, overview, watch, cancel, retry, explain, activity, connections, batch),
+    schedules,
+)

@@ -12,14 +12,16 @@ import click
 from rich.cells import set_cell_size
 
 from export_producers.choices import Language
+from export_producers.client import ExportQueue
 from export_producers.commands import interrupts, rendering
+from export_producers.commands.batches import NO_WAIT, BatchCall, enqueue_batch
 from export_producers.commands.dry_run import print_dry_run
 from export_producers.commands.following import following
 from export_producers.commands.opening import OpenQueue, check_connections
 from export_producers.events.deliveries import Delivery, read_deliveries
 from export_producers.facts import with_eta
 from export_producers.languages.messages import translated
-from export_worker.contract.parsing import REQUEST_MAX_BYTES, parse_request
+from export_worker.contract.parsing import BATCH_MAX_BYTES, REQUEST_MAX_BYTES, parse_request, parse_requests
 from export_worker.contract.printable import clean, dumps
 from export_worker.contract.request import ExportRequest
 from export_worker.contract.status import Accepted, Phase, Status
@@ -34,21 +36,39 @@ def enqueue(
     file: str,
     idempotency_key: str | None,
     dry_run: bool,
+    batch: str | None,
     wait: bool,
     timeout_s: float | None,
     language: Language,
     as_json: bool,
 ) -> None:
     """See `declarations.enqueue`."""
-    if timeout_s is not None and not wait:
-        raise click.UsageError("--timeout requires --wait")
-    if dry_run and wait:
-        raise click.UsageError("--dry-run enqueues nothing that --wait can wait for")
+    _check_options(wait=wait, timeout=timeout_s is not None, dry_run=dry_run)
+    if batch is not None and (dry_run or idempotency_key is not None):
+        raise click.UsageError("--batch excludes --dry-run and --idempotency-key: the name is the key of the batch")
     opened = open_queue()  # loads the configuration, whose recipes have kinds that the request may name
+    if batch is not None:
+        order = BatchCall(batch, parse_requests(read_file(file, BATCH_MAX_BYTES)), timeout_s if wait else NO_WAIT)
+        enqueue_batch(opened, order, language=language, as_json=as_json)
+        return
     request = read_request(file, idempotency_key)
     if dry_run:
         print_dry_run(opened, request, language=language, as_json=as_json)
-        return
+    else:
+        _enqueue_one(opened, request, timeout_s if wait else NO_WAIT, language=language, as_json=as_json)
+
+
+def _check_options(*, wait: bool, timeout: bool, dry_run: bool) -> None:
+    if timeout and not wait:
+        raise click.UsageError("--timeout requires --wait")
+    if dry_run and wait:
+        raise click.UsageError("--dry-run enqueues nothing that --wait can wait for")
+
+
+def _enqueue_one(
+    opened: ExportQueue, request: ExportRequest, timeout_s: float | None, *, language: Language, as_json: bool
+) -> None:
+    wait = timeout_s != NO_WAIT
     accepted: Accepted | None = None
 
     async def run() -> Status | None:
@@ -103,11 +123,7 @@ def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest
     Raises:
         InvalidRequestError: The file cannot be read, or a field is invalid.
     """
-    try:
-        body = _read_stdin() if file == "-" else _read(Path(file))
-    except OSError as error:
-        raise InvalidRequestError([FieldProblem("FILE", f"cannot read {file} ({error.strerror})")]) from None
-    request = parse_request(body)
+    request = parse_request(read_file(file, REQUEST_MAX_BYTES))
     if idempotency_key is None:
         return request
     if request.idempotency_key not in {None, idempotency_key}:
@@ -118,15 +134,27 @@ def read_request(file: str, idempotency_key: str | None = None) -> ExportRequest
     )
 
 
-def _read_stdin() -> bytes:
+def read_file(file: str, most: int) -> bytes:
+    """Returns the content of a file, or of standard input if it is -. Of a larger one, one byte more than `most`.
+
+    Raises:
+        InvalidRequestError: The file cannot be read.
+    """
+    try:
+        return _read_stdin(most + 1) if file == "-" else _read(Path(file), most + 1)
+    except OSError as error:
+        raise InvalidRequestError([FieldProblem("FILE", f"cannot read {file} ({error.strerror})")]) from None
+
+
+def _read_stdin(most: int) -> bytes:
     if sys.stdin is None:
         raise InvalidRequestError([FieldProblem("FILE", "standard input is closed")])
-    return sys.stdin.buffer.read(REQUEST_MAX_BYTES + 1)
+    return sys.stdin.buffer.read(most)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
-        return file.read(REQUEST_MAX_BYTES + 1)
+        return file.read(most)
 
 
 async def follow(statuses: AsyncIterator[Status], *, timeout_s: float | None, language: Language | None) -> Status:

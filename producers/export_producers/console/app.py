@@ -11,6 +11,7 @@ from export_producers.console.numbers import NUMBERS, read_numbers, shared_numbe
 from export_producers.console.pages import (
     about,
     activity,
+    batches,
     bulk,
     connections,
     events,
@@ -46,6 +47,7 @@ ROUTES = [
     *exports.ROUTES,
     *export.ROUTES,
     *bulk.ROUTES,
+    *batches.ROUTES,
     *failures.ROUTES,
     *events.ROUTES,
     *triggers.ROUTES,

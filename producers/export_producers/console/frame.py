@@ -28,6 +28,7 @@ from export_worker.contract.printable import clean
 NAVIGATION = (
     ("overview", "/console/"),
     ("exports", "/console/exports"),
+    ("batches", "/console/batches"),
     ("failures", "/console/failures"),
     ("events", "/console/events"),
     ("triggers", "/console/triggers"),
@@ -42,6 +43,7 @@ NAVIGATION = (
 LETTERS = {
     "overview": "o",
     "exports": "e",
+    "batches": "b",
     "failures": "f",
     "events": "v",
     "triggers": "t",

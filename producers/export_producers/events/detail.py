@@ -6,6 +6,7 @@ from export_producers.events.deliveries import Delivery, state_of_note, states_o
 from export_producers.events.listing import export_of, sink_types
 from export_producers.readable import UnreadableRecordError, json_object
 from export_producers.storage import Storage
+from export_worker.contract.batch import BatchEvent
 from export_worker.contract.event import Event, SinkTestEvent
 from export_worker.contract.model import Model
 from export_worker.contract.past import is_packed
@@ -18,13 +19,13 @@ class EventDetail(Model):
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
-    event: Event | SinkTestEvent
+    event: Event | SinkTestEvent | BatchEvent
     """The CloudEvent as sinks get it."""
     deliveries: list[Delivery]
     """The event with each sink that gets it, sorted by sink."""
 
 
-_EVENT: TypeAdapter[Event | SinkTestEvent] = TypeAdapter(Event | SinkTestEvent)
+_EVENT: TypeAdapter[Event | SinkTestEvent | BatchEvent] = TypeAdapter(Event | SinkTestEvent | BatchEvent)
 
 
 async def read_event(storage: Storage, event_id: str) -> EventDetail | None:

@@ -15,6 +15,7 @@ from export_producers.gateway.context import CONTEXT, GatewayContext, json_respo
 from export_producers.gateway.documents.schemas import Health, Root
 from export_producers.gateway.handlers import (
     activity,
+    batches,
     bulk,
     change_stream,
     connections,
@@ -58,6 +59,7 @@ ROUTES = [
     *connections.ROUTES,
     *schedules.ROUTES,
     *bulk.ROUTES,
+    *batches.ROUTES,
     *events.ROUTES,
     *dead_letters.ROUTES,
     *activity.ROUTES,

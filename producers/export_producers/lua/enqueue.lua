@@ -1,5 +1,5 @@
--- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` of the
--- worker is loaded before this file.
+-- Accepts an export: writes its record, indexes, timeline and first queue entry, or nothing at all. `indexes.lua` and
+-- `sharing.lua` of the worker are loaded before this file.
 --
 -- KEYS: export, open, queue, connections, identity (dedupe of an idempotency key, or message; only with one of them),
 --       dedupe that version 0.1 gave the message (only with one)
@@ -13,13 +13,21 @@
 --   published_ms         when the broker stored the message (missing: unknown)
 --   is_owned             true if the identity is an idempotency key of a caller with a name (missing: it is not)
 --   message_ttl_ms       how long the identity of a message or of such a caller is kept while its export is open
+--   share                what open exports have in common if they share one operation (missing: it shares none)
 --   trace                the trace context (JSON text; missing: none)
 --   job_id
+--   batch, seed, position
+--                        the key of the export's batch, the text that all ids of its exports are made of, and the place
+--                        of the export in it, from 0 (missing: the export is in no batch)
 -- Answer: JSON object {verdict, export_id, phase, platform}
 --   accepted             also for a repeated call, whose first answer was lost
 --   duplicate            the identity was used with the same request; export_id and phase are those of its export
 --   conflict             the identity was used with another request, whose export is export_id
 --   wrong_connection     no worker has announced the connection, or its platform is another one (platform)
+--   batch_lost           the batch is not there any more, or is another one
+--   batch_stopped        the batch was cancelled
+--   batch_expired        the export was accepted before, and its record has expired
+--   batch_gap            the export before this one was not accepted
 local args = cjson.decode(ARGV[1])
 local export, open, queue, connections, identity, earlier = unpack(KEYS)
 
@@ -55,6 +63,22 @@ local function known_answer(key, by_version_0_1)
   return answer(known[2] == args.fingerprint and 'duplicate' or 'conflict', known[1], phase)
 end
 
+-- Returns why the export cannot be the next one of its batch; nil if it can.
+local function batch_refusal()
+  local found = redis.call('HMGET', args.batch, 'seed', 'stop', 'accepted')
+  if found[1] ~= args.seed then
+    return 'batch_lost'
+  elseif found[2] then
+    return 'batch_stopped'
+  end
+  local accepted = tonumber(found[3])
+  return args.position < accepted and 'batch_expired' or args.position > accepted and 'batch_gap' or nil
+end
+
+local refusal = args.batch and batch_refusal()
+if refusal then
+  return cjson.encode({verdict = refusal})
+end
 local known = identity and known_answer(identity, false) or earlier and known_answer(earlier, true)
 if known then
   return known
@@ -78,6 +102,14 @@ redis.call('HSET', export, 'request', args.request, 'status', args.status, 'conn
 if earlier or args.is_owned then
   redis.call('PEXPIRE', identity, args.message_ttl_ms)
   redis.call('HSET', export, 'message', identity)
+end
+if args.share and redis.call('ZCARD', args.prefix .. 'sharers:' .. args.share) < sharers_max then
+  redis.call('HSET', export, 'share', args.share)
+  join_sharing(args.prefix, args.export_id, args.share, args.now_ms)
+end
+if args.batch then
+  join_batch(args.batch, number)
+  redis.call('HSET', export, 'message', args.batch)
 end
 if args.priority then
   redis.call('HSET', export, 'priority', args.priority)

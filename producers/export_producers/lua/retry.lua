@@ -61,6 +61,7 @@ end
 if message then
   redis.call('PEXPIRE', message, args.message_ttl_ms)
 end
+rejoin_batch(args.prefix, message, number, args.old_phase)
 move_export(args.prefix, number, args.phase, nil)
 add_change(args.prefix, args.export_id, args.connection, args.kind, args.phase, args.old_phase)
 redis.call('ZADD', open, args.now_ms, args.export_id)

@@ -19,6 +19,8 @@ SMALL_WALKS = (
     Walk(SCENARIOS["quick"], ("kill", "lose"), ("commit",)),
     Walk(SCENARIOS["quick-cancel"], ("kill", "freeze"), ("commit",)),
     Walk(SCENARIOS["poison"], depth=0),
+    Walk(SCENARIOS["share"], ("kill",), ("s3", "commit")),
+    Walk(SCENARIOS["share-cancel"], ("canceller",), ("platform", "commit")),
     Walk(SCENARIOS["retry-renamed"], ("freeze",), ("s3",)),
     Walk(SCENARIOS["scheduled"], ("kill", "lose"), ("fire",)),
     Walk(SCENARIOS["scheduled-fail-over"], ("fail-over",), ("redis commit",)),

@@ -83,6 +83,22 @@ async def test_export_that_returns_to_its_row_keeps_its_turn(queue_site: QueueSi
     assert await served(queue_site, 3) == waiting
 
 
+async def test_row_forgets_requesters_when_there_are_too_many_or_the_row_is_empty(queue_site: QueueSite) -> None:
+    queue_site.limits = ONE_SLOT
+    await enqueue(queue_site, "night")
+    claimed = await queue_site.one()
+    (second,) = await enqueue(queue_site, "night")
+    keys = queue_site.keys
+    shares, turns = f"{keys.prefix}shares:parked:gio", keys.turns(keys.parked_row("gio"))
+    await queue_site.redis.hset(shares, mapping={"2": 7, **{f"2:{number}": 9 for number in range(2000)}})
+    assert await queue_site.claim() == []
+    assert await queue_site.redis.hgetall(shares) == {b"0": b"0", b"1": b"0", b"2": b"7", b"3": b"0", b"2:night": b"7"}
+    assert all([0 < await queue_site.redis.pttl(key) <= 86_400_000 for key in (shares, turns)])
+    await end(queue_site, claimed)
+    assert await queue_site.ids() == [second]
+    assert await queue_site.redis.exists(shares, turns) == 0
+
+
 async def test_exports_that_an_earlier_version_has_parked_are_served_too(queue_site: QueueSite) -> None:
     queue_site.limits = ONE_SLOT
     _, *waiting = await enqueue(queue_site, "night", 3)

@@ -22,6 +22,7 @@ PREFIXES = (
     "action.",
     "asked.",
     "delivery.",
+    "batch.is_",
     "breaker.",
     "bulk.ask_",
     "bulk.do_",

@@ -12,7 +12,7 @@ from support.paths import ROOT
 FOLDERS = (ROOT / "worker/export_worker/redis/lua", ROOT / "producers/export_producers/lua")
 SCRIPTS = sorted(path for folder in FOLDERS for path in folder.glob("*.lua"))
 PARTS = {"clock", "breakers", "claim_control", "claim_transfer", "indexes", "keep", "rows", "statistics", "past"}
-PARTS |= {"changes", "turns", "commit_next", "commit_end"}
+PARTS |= {"changes", "turns", "commit_next", "commit_end", "batches", "sharing"}
 """Files that Redis runs with another one, such as `claim.lua`, which documents the whole script."""
 
 

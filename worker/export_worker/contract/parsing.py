@@ -1,12 +1,13 @@
 """Parses a request, or reports each wrong field and what is allowed."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from export_worker.contract.batch import BatchOrder, BatchRequests
 from export_worker.contract.kind_names import kind_names
 from export_worker.contract.kind_union import OF_RECIPE
 from export_worker.contract.model import FIELD_RULE, Model
@@ -20,8 +21,13 @@ from export_worker.texts.decoding import decode_text
 REQUEST_MAX_BYTES = 64 * 1024
 """Much more than 60 property names and 4 KiB of metadata need."""
 
+BATCH_MAX_BYTES = 16 * 1024 * 1024
+"""Of all requests of one batch: 10,000 requests of 1.6 KiB."""
+
 PROBLEMS_MAX = 100
 """Reported of one request: a report of thousands of wrong fields would be many times as large as the request."""
+
+Parsed = TypeVar("Parsed")
 
 _AT_PLACE = re.compile(r"at line (\d+) column (\d+)")
 _FORMATS = (
@@ -52,6 +58,45 @@ def parse_request(body: bytes | str) -> ExportRequest:
         return ExportRequest.model_validate_json(_in_utf8(data))
     except ValidationError as error:
         raise InvalidRequestError([_problem(detail) for detail in error.errors()[:PROBLEMS_MAX]]) from None
+
+
+def parse_requests(body: bytes) -> list[ExportRequest]:
+    """Parses the requests of a batch from a JSON array. Raises as `parse_batch` does."""
+    return _of_many(body, TypeAdapter(BatchRequests).validate_json, ())
+
+
+def parse_batch(body: bytes) -> BatchOrder:
+    """Parses a batch from a JSON object with `batch` and `requests`.
+
+    Raises:
+        InvalidRequestError: The body is not JSON, or too large, or a field is wrong, such as `requests.3.connection`.
+    """
+    return _of_many(body, BatchOrder.model_validate_json, ("requests",))
+
+
+def _of_many(body: bytes, validate: Callable[[bytes], Parsed], place: tuple[str, ...]) -> Parsed:
+    """Args: place: Where the requests are in the body."""
+    if len(body) > BATCH_MAX_BYTES:
+        raise InvalidRequestError([FieldProblem("request", f"must have at most {BATCH_MAX_BYTES} bytes")])
+    try:
+        return validate(_in_utf8(body))
+    except ValidationError as error:
+        problems = [_problem_of_many(detail, place) for detail in error.errors()[:PROBLEMS_MAX]]
+        raise InvalidRequestError(problems) from None
+
+
+def _problem_of_many(detail: ErrorDetails, place: tuple[str, ...]) -> FieldProblem:
+    location, known = detail["loc"], BatchOrder.model_fields
+    if len(location) > len(place) and location[: len(place)] == place and isinstance(location[len(place)], int):
+        within = _problem({**detail, "loc": location[len(place) + 1 :]})
+        path = ["requests", str(location[len(place)]), *([] if within.field == "request" else [within.field])]
+        return FieldProblem(".".join(path), within.message)
+    if detail["type"] == "extra_forbidden":
+        message = f"unknown field{did_you_mean(str(location[0]), known)}; allowed here: {', '.join(known)}"
+        return FieldProblem(str(location[0]), message)
+    if location or place or detail["type"] == "json_invalid":
+        return _problem(detail)
+    return FieldProblem("requests", plain_message(detail, table="a JSON object"))
 
 
 def _in_utf8(data: bytes) -> bytes:

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
 
+from export_worker.contract.batch import BatchEvent
+from export_worker.contract.batch_keys import is_batch_event
 from export_worker.contract.event import Event
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.past import Past, UnreadablePastError, is_packed, unpack
@@ -46,14 +48,14 @@ def event_of_past(past: Past, namespace: str) -> Event:
     )
 
 
-def stored_event(stored: bytes, event_id: str, namespace: str) -> Event:
-    """Returns an event as it is stored: as a packed record, or as JSON by an earlier version.
+def stored_event(stored: bytes, event_id: str, namespace: str) -> Event | BatchEvent:
+    """Returns an event as it is stored: as a packed record, or as JSON, of a batch or by an earlier version.
 
     Raises:
         ValueError: What is stored is damaged.
     """
     if not is_packed(stored):
-        return Event.model_validate_json(stored)
+        return (BatchEvent if is_batch_event(event_id) else Event).model_validate_json(stored)
     return event_of_past(unpack(event_id.partition(".")[0], stored), namespace)
 
 

@@ -66,6 +66,9 @@ class Keys(EventKeys, ScheduleKeys):
         - `refused`: the workers that cannot run the step, or `all` when no other worker has claimed it in time;
         - `going`: the time (ms) from which its deadline counts;
         - `progress`: how far a transfer is;
+        - `share`: what names `sharing`, if the export shares an operation until it ends;
+        - `source`: the export whose operation or files the next step takes over;
+        - `passed`: the export to which this one has passed its operation, so its cancellation does not end it;
         - `files`: JSON of a transfer's files, if they are too many for `state`; see `stored`.
         """
         return f"{self.namespace}:export:{export_id}"
@@ -73,6 +76,14 @@ class Keys(EventKeys, ScheduleKeys):
     def stored(self, export_id: str) -> str:
         """List of JSON: the stored files of a transfer whose record has the field `files`. `state` has neither then."""
         return f"{self.namespace}:stored:{export_id}"
+
+    def sharing(self, digest: str) -> str:
+        """Hash with a TTL: `leader`, the export whose operation equal open exports share. See `lua/sharing.lua`."""
+        return f"{self.namespace}:sharing:{digest}"
+
+    def sharers(self, digest: str) -> str:
+        """Sorted set with a TTL: the open exports that share an operation, by the time (ms) of acceptance."""
+        return f"{self.namespace}:sharers:{digest}"
 
     def timeline(self, export_id: str) -> str:
         """List of JSON: every transition of the export, the oldest first."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from hashlib import sha256
+from operator import not_
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -315,6 +316,10 @@ class ExportRequest(Model):
     """Texts that every status and event of the export repeats. At most 4,096 bytes as JSON. Default: none."""
     notify: Annotated[list[SectionName], Field(min_length=1, max_length=20)] | None = None
     """The names of the sinks that get the completion event, 1 to 20. Default: all sinks."""
+    # Left out of the JSON unless it is set: an older worker can read the request, and its fingerprint stays the same.
+    share: Annotated[bool, Field(exclude_if=not_)] = False
+    """Whether open exports with this field, and with the same connection, export and output, use one operation of the
+    platform. Each has an id, an event and files of its own. Default: false."""
 
     # Added later, so it is left out of the JSON unless it is set: see `Output`.
     priority: Annotated[Priority, Field(exclude_if=_is_normal)] = NORMAL
@@ -344,6 +349,13 @@ class ExportRequest(Model):
     def fingerprint(self) -> str:
         """Returns a digest of everything but the idempotency key. Equal requests have equal fingerprints."""
         return sha256(json.dumps(self.compared(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def sharing_digest(self) -> str | None:
+        """Returns a digest that requests have in common if they share one operation; None without `share`."""
+        if not self.share:
+            return None
+        shared = self.model_dump(mode="json", include={"connection", "export", "output"}, exclude_none=True)
+        return sha256(json.dumps(shared, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def differences(self, other: "ExportRequest") -> tuple[str, ...]:
         """Returns the fields in which two requests differ, sorted. Equal fingerprints have no differences."""

@@ -80,10 +80,12 @@ class Decision:
     Args:
         export: The next value. It is due at `export.due_at`, unless its phase is terminal.
         note: A line for the timeline. None for frequent events, such as a poll that returned "not yet".
+        took_over: The export has taken over from another one whose operation it shares; see `sharing`.
     """
 
     export: Export
     note: str | None = None
+    took_over: bool = False
 
 
 def deadline(export: Export, policy: Policy) -> datetime:

@@ -166,7 +166,7 @@ def _state_to_retry(export: Export, error: StepError) -> Open:
             operation_id=state.operation_id,
             stage=state.stage,
             upload=state.upload,
-            names=[file.name for file in state.files],
+            names=[] if state.copy_of else [file.name for file in state.files],
             stored=state.stored,
         )
     return state
@@ -257,6 +257,9 @@ def _reached(export: Export) -> dict[str, Any]:
             return {}
         case Running(operation_id=operation_id, stage=stage):
             return {"operation_id": operation_id, "stage": stage}
+        case Transferring(copy_of=str()) as state:
+            # The names of its files are those in S3. A retry polls the operation for the platform's names.
+            return {name: getattr(state, name) for name in ("operation_id", "stage", "stored")}
         case Transferring() as state:
             return {name: getattr(state, name) for name in ("operation_id", "stage", "files", "stored", "landed_at")}
         case Succeeded() | Failed() | Cancelled():

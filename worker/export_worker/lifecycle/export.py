@@ -55,7 +55,8 @@ class Transferring(_Record):
 
     `stored_bytes` is how many bytes of them came from the source: adding them up would take longer with each file.
     `landed_at` is the time at which the last file was stored. The manifest contains it, so that a manifest that is
-    written twice has the same bytes. `upload` is the multipart upload that the next attempt resumes.
+    written twice has the same bytes. `upload` is the multipart upload that the next attempt resumes. `copy_of` is the
+    export whose stored files are copied within S3, because it has shared its operation.
     """
 
     phase: Literal[Phase.TRANSFERRING] = Phase.TRANSFERRING
@@ -66,6 +67,7 @@ class Transferring(_Record):
     stored_bytes: int = Field(default_factory=lambda data: _source_bytes(data.get("stored", [])))
     landed_at: Timestamp | None = None
     upload: ResumableUpload | None = None
+    copy_of: str | None = None
 
 
 class Succeeded(_Record):

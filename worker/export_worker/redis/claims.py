@@ -45,6 +45,7 @@ class ClaimedStep:
         trace_context: The trace context of the request as JSON, or empty.
         timeline: The entries of the timeline, as JSON; None if the claim has not returned them.
         requested_by: Who requested the export; None if an earlier version accepted it.
+        source: The export from which this one takes over, because they share an operation; or empty.
         kept: The worker has kept the export after its step before; see `kept_steps`. Its first request is counted.
         has_lists: Redis has the lists of the export's files apart from its state; see `file_lists`.
         since_s: When the claim was sent, on the monotonic clock. The lease began then or later.
@@ -66,6 +67,7 @@ class ClaimedStep:
     trace_context: str = ""
     timeline: tuple[bytes, ...] | None = None
     requested_by: str | None = None
+    source: str = ""
     kept: bool = False
     has_lists: bool = False
     since_s: float = field(default_factory=time.monotonic)
@@ -234,6 +236,7 @@ def read_claimed_step(item: Mapping[str, Any], role: Role, since_s: float) -> Cl
         trace_context=item.get("trace", ""),
         timeline=_timeline(item.get("timeline")),
         requested_by=_readable(item.get("requested_by")),
+        source=item.get("source", ""),
         has_lists="files" in item,
         since_s=since_s,
     )

@@ -28,6 +28,7 @@ from export_worker.errors import LeaseLostError
 from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.endings import WORKER_DEATHS_MAX
 from export_worker.lifecycle.export import Ended, Export, event_id_of, has_progressed
+from export_worker.lifecycle.sharing import takers
 from export_worker.lifecycle.windows import Closings
 from export_worker.redis.claims import (
     FENCE_BITS,
@@ -47,8 +48,9 @@ from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.lua import claim_script, commit_script, script
 from export_worker.redis.outbox import Taking
 from export_worker.redis.scripts import Script
+from export_worker.redis.sharing import Sharing
 from export_worker.redis.statistics import counted_end
-from export_worker.redis.timelines import packed_body, timeline_entry, with_note
+from export_worker.redis.timelines import note_of, packed_body, with_note
 
 TIMELINE_READS_MAX = 5
 """Reads of a timeline for the record of one ended export. It grows while a worker holds the step only if the lease has
@@ -112,6 +114,7 @@ class Store:
         self._timings = timings
         self._claim: dict[Role, Script] = {role: Script(redis, claim_script(role)) for role in get_args(Role)}
         self._save = Script(redis, commit_script())
+        self.sharing = Sharing(redis, keys)
         self._renew, self._release, self._hand_back = (
             Script(redis, script(name)) for name in ("renew", "release", "hand_back")
         )
@@ -204,7 +207,7 @@ class Store:
         await self._save_decision(
             claimed, decision, now, signal, {"mode": "checkpoint", "progressed": progressed or None}
         )
-        timeline = with_note(claimed.timeline, _note_of(claimed, decision))
+        timeline = with_note(claimed.timeline, note_of(claimed, decision))
         return replace(claimed, export=decision.export, has_lists=is_apart(decision.export), timeline=timeline)
 
     async def commit(
@@ -234,12 +237,13 @@ class Store:
         following = self._schedule(export, claimed.step + 1) | {
             "mode": "next",
             "step": claimed.step + 1,
+            "took_over": decision.took_over or None,
             "cancel_delivered": claimed.cancel or None,
             "keep": keep
             and keep.arguments(self._limits.get(export.request.connection), lease_ms=_ms(self._timings.lease_s)),
         }
         is_kept = await self._save_decision(claimed, decision, now, signal, following) == b"kept"
-        timeline = with_note(claimed.timeline, _note_of(claimed, decision))
+        timeline = with_note(claimed.timeline, note_of(claimed, decision))
         return kept_step(claimed, export, keep, timeline) if keep is not None and is_kept else None
 
     async def _end(
@@ -253,13 +257,14 @@ class Store:
             "generation": export.generation,
             "step": claimed.step + 1,
             "counted": counted_end(export),
+            "shares": takers(export),
             "take": taking and taking.arguments(self._keys, now),
         }
         for attempts_left in reversed(range(TIMELINE_READS_MAX)):
             if timeline is None:
                 timeline = await self._read_timeline(export.export_id)
             length = {"timeline_length": len(timeline)} if attempts_left else {}
-            body = packed_body(export, claimed.trace_context, timeline, _note_of(claimed, decision))
+            body = packed_body(export, claimed.trace_context, timeline, note_of(claimed, decision))
             answer = await self._save_decision(claimed, decision, now, signal, ending | length, body=body)
             if answer != b"timeline_grew":
                 return answer if is_packed(answer) else None
@@ -309,7 +314,7 @@ class Store:
             "kind": export.request.kind,
             "error": error_facet(export.phase, export.error),
             "going_ms": epoch_ms(export.set_going_at),
-            "note": _note_of(claimed, decision),
+            "note": note_of(claimed, decision),
             "timeline_max": TIMELINE_MAX,
             "role": claimed.role,
             "probe": claimed.probe or None,
@@ -391,9 +396,3 @@ class Store:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _note_of(claimed: ClaimedStep, decision: Decision) -> str | None:
-    """Returns the entry of the timeline that a decision adds, if it adds one."""
-    export, note = decision.export, decision.note
-    return timeline_entry(export.updated_at, export.phase, claimed.step, note) if note else None

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from arq.connections import ArqRedis
 
+from export_worker.contract.batch import BatchEvent
 from export_worker.contract.event import Event
 from export_worker.contract.model import Model, epoch_ms
 from export_worker.contract.past_documents import stored_event
@@ -123,12 +124,20 @@ class Replay:
             if (sinks := self._sinks_of(request))
         ]
 
-    async def _requests(self, events: Sequence[Event]) -> list[object]:
-        """Returns the request of each event; of an event of an earlier version that has none, that of the export."""
-        without = [event.subject for event in events if event.data.request is None]
+    async def _requests(self, events: Sequence[Event | BatchEvent]) -> list[object]:
+        """Returns the request of each event; of an event of an earlier version that has none, that of the export.
+
+        An event of a batch has none: every sink gets it.
+        """
+        asked = [event.data.request if isinstance(event, Event) else None for event in events]
+        without = [
+            event.subject
+            for event, known in zip(events, asked, strict=True)
+            if known is None and isinstance(event, Event)
+        ]
         records = await read_fields(self._redis, self._keys, without, ["request"])
         stored = {export_id: record.get("request") for export_id, record in zip(without, records, strict=True)}
-        return [event.data.request or stored.get(event.subject) for event in events]
+        return [known or stored.get(event.subject) for event, known in zip(events, asked, strict=True)]
 
     def _sinks_of(self, request: object) -> tuple[str, ...]:
         notify = None if request is None else _addressed(request).notify

@@ -23,10 +23,12 @@ from redis.exceptions import NoScriptError
 
 from export_worker.redis.lua import script
 
-INDEXES = script("indexes", "past")
-"""The Lua functions for the indexes of exports and for the records of ended ones.
+INDEXES = script("indexes", "past", "batches")
+"""The Lua functions for the indexes of exports, for the records of ended ones and for batches.
 
 Scripts of workers and of producers begin with them."""
+SHARING = script("sharing")
+"""The Lua functions for operations that exports share. The script that enqueues has them after `INDEXES`."""
 ROWS = script("rows")
 """The Lua functions that find exports in the indexes. Scripts that list exports have them after `INDEXES`."""
 TRANSFERS = script("indexes", "rows", "transfers")

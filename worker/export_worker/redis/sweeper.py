@@ -1,8 +1,8 @@
 """The sweep: enqueues exports whose queue entry is lost, removes expired ones, and migrates those of version 0.2.
 
-It also compares the counters of 4,000 exports with their rows. The first and the last are a safety net. An entry is
-due again when a lease ends; the sweep is for a Redis that has lost the queue but not the records. One worker sweeps at
-a time.
+It also compares the counters of 4,000 exports with their rows, and open batches with their exports. The first and the
+last two are a safety net. An entry is due again when a lease ends; the sweep is for a Redis that has lost the queue but
+not the records. One worker sweeps at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from arq.connections import ArqRedis
 
+from export_worker.contract.batch_keys import BatchKeys
 from export_worker.contract.model import epoch_ms, isoformat
 from export_worker.contract.past import TIMELINE_MAX
 from export_worker.contract.redis_keys import Keys
@@ -26,6 +27,10 @@ MIGRATED_MAX = 200
 """Exports that one call of the migration moves: it holds Redis for 5 ms."""
 AUDIT_WAIT_MS = 60_000
 """Between two comparisons of the counters of 4,000 exports, which hold Redis for some milliseconds each."""
+BATCHES_MAX = 10
+"""Open batches that one sweep compares with their exports."""
+BATCH_EXPORTS_MAX = 200
+"""Open exports of a batch that one sweep examines: with those of all batches, it holds Redis for 3 ms."""
 CALLS_MAX = 20
 """Calls that one sweep makes to remove expired exports, as many to migrate, and as many to correct counters. A million
 exports are migrated in 20 minutes, which takes 2% of Redis."""
@@ -42,13 +47,15 @@ class Sweeper:
         self._keys = keys
         self._lock = TimedLock(redis, keys.sweep, owner, timings.grace_s)
         self._timings = timings
-        self._overdue, self._forget, self._migrate, self._audit = (
+        self._first_batch = 0
+        self._overdue, self._forget, self._migrate, self._audit, self._batches = (
             Script(redis, script(*names))
             for names in (
                 ("sweep",),
                 ("indexes", "forget"),
                 ("indexes", "migrate_indexes"),
                 ("indexes", "audit_tally"),
+                ("indexes", "past", "batches", "audit_batches"),
             )
         )
 
@@ -64,6 +71,7 @@ class Sweeper:
         lost = await self._enqueue_overdue(now)
         await self._migrate_indexes()
         await self._compare_counters(now)
+        await self._compare_batches(now)
         return lost
 
     async def _enqueue_overdue(self, now: datetime) -> list[str]:
@@ -99,6 +107,18 @@ class Sweeper:
         keys = self._keys
         arguments = {"prefix": keys.prefix, "now_ms": epoch_ms(now), "wait_ms": AUDIT_WAIT_MS}
         await _repeat(self._audit, [keys.numbers, keys.chunks], arguments)
+
+    async def _compare_batches(self, now: datetime) -> None:
+        """Counts ends of exports of some batches that a worker of an earlier version has not counted."""
+        arguments = {
+            "prefix": self._keys.prefix,
+            "now_ms": epoch_ms(now),
+            "first": self._first_batch,
+            "batches_max": BATCHES_MAX,
+            "exports_max": BATCH_EXPORTS_MAX,
+        }
+        answer = await self._batches.word([BatchKeys(self._keys).open], arguments)
+        self._first_batch = self._first_batch + BATCHES_MAX if answer == "more" else 0
 
     async def _migrate_indexes(self) -> None:
         """Gives numbers to exports that version 0.2 has accepted, and removes its sorted sets."""

@@ -7,7 +7,9 @@ from datetime import datetime
 from export_worker.contract.model import isoformat
 from export_worker.contract.past import TIMELINE_MAX, pack_body
 from export_worker.contract.phase import Phase
+from export_worker.lifecycle.decisions import Decision
 from export_worker.lifecycle.export import Export
+from export_worker.redis.claims import ClaimedStep
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -15,6 +17,12 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 def timeline_entry(at: datetime, phase: Phase, step: int, note: str) -> str:
     """Returns one entry of a timeline, as JSON."""
     return _encode({"at": isoformat(at), "phase": phase, "step": step, "note": note})
+
+
+def note_of(claimed: ClaimedStep, decision: Decision) -> str | None:
+    """Returns the entry of the timeline that a decision adds, if it adds one."""
+    export, note = decision.export, decision.note
+    return timeline_entry(export.updated_at, export.phase, claimed.step, note) if note else None
 
 
 def with_note(timeline: tuple[bytes, ...] | None, note: str | None) -> tuple[bytes, ...] | None:

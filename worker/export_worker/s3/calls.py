@@ -21,6 +21,7 @@ from export_worker.telemetry.instrumentation import NULL_INSTRUMENT, Instrument,
 PUT = "put_object"
 CREATE = "create_multipart_upload"
 PART = "upload_part"
+COPY_PART = "upload_part_copy"
 COMPLETE = "complete_multipart_upload"
 ABORT = "abort_multipart_upload"
 LIST = "list_multipart_uploads"

@@ -26,6 +26,8 @@ _REQUIRED_FIELDS = {
     "UploadPart": "ETag",
     "CompleteMultipartUpload": "ETag",
     "HeadObject": "ETag",
+    "CopyObject": "CopyObjectResult",
+    "UploadPartCopy": "CopyPartResult",
 }
 """The field that S3 sends in every successful response to a call."""
 _NEED_LEASE = (
@@ -33,6 +35,7 @@ _NEED_LEASE = (
     "CreateMultipartUpload",
     "CompleteMultipartUpload",
     "AbortMultipartUpload",
+    "CopyObject",
     "DeleteObject",
 )
 """Requests that a worker may send only while it holds the lease of the export. A part alone changes no object."""
@@ -56,6 +59,12 @@ class S3Client(Protocol):
 
     def upload_part(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""
+
+    def copy_object(self, **arguments: Any) -> dict[str, Any]:
+        """`s3:GetObject` on the source and `s3:PutObject`, with tags also `s3:PutObjectTagging`."""
+
+    def upload_part_copy(self, **arguments: Any) -> dict[str, Any]:
+        """`s3:GetObject` on the source and `s3:PutObject`."""
 
     def complete_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
         """`s3:PutObject`."""

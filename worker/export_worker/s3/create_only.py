@@ -24,6 +24,7 @@ from export_worker.s3.threads import run_in_thread
 RACE_PAUSES_S = (0.2, 0.5, 1.0)
 """Waits between attempts while another writer uses the same key."""
 
+COPY = "copy_object"
 IF_FREE = {"IfNoneMatch": "*"}
 """The condition that the key is free."""
 UNCONDITIONAL: dict[str, str] = {}
@@ -41,9 +42,12 @@ class CreateOnlyWrite:
     Args:
         target: Key and metadata of the object.
         size_bytes: Size of the object.
+        conditionally: The call has the condition that the key is free, if the store supports it. Without it, the worker
+            asks for the object first, which is safe only if the key contains the id of the export.
     """
 
-    def __init__(self, calls: S3Calls, target: Target, size_bytes: int) -> None:
+    def __init__(self, calls: S3Calls, target: Target, size_bytes: int, *, conditionally: bool = True) -> None:
+        self._conditionally = conditionally
         self._calls = calls
         self._target = target
         self._size_bytes = size_bytes
@@ -67,7 +71,7 @@ class CreateOnlyWrite:
             if response is not None:
                 await self._verify_checksum(response, content)
                 etag = unquoted(response.get("ETag", ""))
-                if operation == COMPLETE:
+                if operation in {COMPLETE, COPY}:
                     etag = await self._verified_etag(etag, content)
                 return Written(etag, self._size_bytes, content.checksum)
             head = await head_object(self._calls, self._target)
@@ -85,7 +89,7 @@ class CreateOnlyWrite:
     async def _response_if_free(self, operation: str, write: Write) -> dict[str, Any] | None:
         """Makes the call. Returns None if the key is taken, or may be."""
         is_own_key = self._target.export_id in self._target.key
-        if not self._calls.creates_conditionally and is_own_key:
+        if is_own_key and not (self._conditionally and self._calls.creates_conditionally):
             return await self._response_if_absent(operation, write)
         try:
             return await write(IF_FREE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from export_worker.s3.calls import ABORT, COMPLETE, PART, S3Calls, storage_errors
+from export_worker.s3.calls import ABORT, COMPLETE, COPY_PART, PART, S3Calls, storage_errors
 from export_worker.s3.checksum_modes import ChecksumMode, RequestBody, UploadedParts
 from export_worker.s3.checksums import Checksum
 from export_worker.s3.create_only import CreateOnlyWrite
@@ -67,6 +67,21 @@ class MultipartUpload:
                 PART, arguments, request_body.arguments, upload_mode=self._mode, sent_bytes=len(body)
             )
         return SentPart(number, len(body), response["ETag"], request_body.checksum)
+
+    async def copy(self, number: int, size_bytes: int, source: dict[str, Any], first: int) -> SentPart:
+        """Copies a range of a stored object as one part. No byte passes through the worker.
+
+        Args:
+            source: The arguments that name the object.
+            first: The position of the first byte of the part.
+
+        Raises:
+            StorageError: S3 refused the call or did not answer.
+        """
+        part = {"PartNumber": number, "CopySourceRange": f"bytes={first}-{first + size_bytes - 1}"}
+        with storage_errors(COPY_PART, self._target.bucket):
+            response = await self._calls.call(COPY_PART, self._address | source | part)
+        return SentPart(number, size_bytes, response["CopyPartResult"]["ETag"], None)
 
     async def complete(self, parts: Sequence[SentPart]) -> Written:
         """Makes one object of the parts, in this order, if its key is free. Raises what `S3Store.put` raises.

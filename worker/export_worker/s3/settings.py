@@ -49,7 +49,7 @@ RoleArn = Annotated[
 ]
 """In other stores the account may be empty or a tenant's name (Ceph, "STS in Ceph")."""
 
-_CREATING_OPERATIONS = frozenset({"PutObject", "CreateMultipartUpload"})
+_CREATING_OPERATIONS = frozenset({"PutObject", "CreateMultipartUpload", "CopyObject"})
 _REPLACED_TOGETHER = (
     ("server_side_encryption", "sse_kms_key_id"),
     ("tags",),
@@ -134,6 +134,8 @@ class StorageSettings(Documented):
                 # A space is encoded as %20, not as +: every store decodes %20, and few document whether they decode +.
                 "Tagging": urlencode(self.tags, quote_via=quote) or None,
             }
+        if operation == "CopyObject":
+            arguments["TaggingDirective"] = "REPLACE"  # a copy would have the tags of its source
         return {name: value for name, value in arguments.items() if value is not None}
 
 

@@ -25,6 +25,7 @@ from export_worker.s3.calls import CREATE, DELETE, HEAD, LIST, LIST_OBJECTS, LIS
 from export_worker.s3.checksum_modes import CHECKSUM_MODES, ChecksumMode, RequestBody, checksums_in
 from export_worker.s3.checksums import CRC64NVME, Algorithm, Checksum
 from export_worker.s3.client import S3Client
+from export_worker.s3.copying import COPY_MAX_BYTES, StoredSource, content_type_of, copy_parts, copy_whole
 from export_worker.s3.create_only import CreateOnlyWrite
 from export_worker.s3.errors import code_of
 from export_worker.s3.multipart import MultipartUpload
@@ -97,6 +98,28 @@ class S3Store:
             return response
 
         return await CreateOnlyWrite(self._calls, target, len(body)).run(PUT, write, request_body)
+
+    async def copy(self, target: Target, source: StoredSource) -> Written:
+        """Copies a stored object, with its content type, if the key of the copy is free. See `copying`.
+
+        Raises:
+            ResultMissingError: The object does not exist, or is another one.
+            ObjectExistsError: The key belongs to another export.
+            IntegrityError: S3 stored other bytes. The object is deleted, or else the next attempt replaces it.
+            StorageError: S3 refused a call or did not answer.
+        """
+        target = replace(target, content_type=await content_type_of(self._calls, source))
+        if source.bytes == 0:
+            return await self.put(target, b"")
+        if source.bytes <= COPY_MAX_BYTES and target.export_id in target.key:
+            return await copy_whole(self._calls, target, source)
+        upload = await self.begin(target)
+        try:
+            return await upload.complete(await copy_parts(upload, source))
+        except BaseException:
+            with suppress(StorageError):  # the next attempt or the upload sweeper aborts it
+                await upload.abort()
+            raise
 
     async def begin(self, target: Target) -> MultipartUpload:
         """Creates a multipart upload. The caller must complete or abort it.

@@ -85,6 +85,7 @@ QUEUE_METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Seconds since the first refusal of the event that a sink has refused for the longest time",
     ),
     "workers": ("workers", (), "Workers whose last heartbeat is recent"),
+    "batches": ("batches", ("state",), "Batches that are open, and that have ended without an event yet"),
     "archive_lag_seconds": (
         "archive_lag_s",
         (),

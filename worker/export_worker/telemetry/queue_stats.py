@@ -8,13 +8,14 @@ of sorted sets, the progress of at most `TRANSFERS_MAX` exports, and the refusal
 import json
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from arq.connections import ArqRedis
 
 from export_worker.contract.archive_state import ArchiveState
+from export_worker.contract.batch_keys import BatchKeys
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import CallKind, Keys, Role
 from export_worker.contract.status import Phase
@@ -57,6 +58,7 @@ class QueueSnapshot:
         oldest_refusal_age_s: By sink: seconds since the first refusal of the pending event that was refused first; 0
             when no pending event was refused.
         workers: Workers whose record is recent.
+        batches: By state: batches that are open, and that have ended without being announced yet.
         archive_lag_s: Seconds since the end of the last hour that is archived; None without an archive.
     """
 
@@ -74,6 +76,7 @@ class QueueSnapshot:
     oldest_refusal_age_s: dict[str, float]
     workers: int
     archive_lag_s: float | None = None
+    batches: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class QueueStats:
             oldest_refusal_age_s={name: details.refused_for_s.get(name, 0.0) for name in self._sinks},
             workers=details.alive,
             archive_lag_s=None if archive is None else archive.lag_s(now),
+            batches={"open": int(next(answers)), "unannounced": int(next(answers))},
         )
 
     def _add_reads(self, pipe: Any, now: datetime) -> None:
@@ -178,6 +182,8 @@ class QueueStats:
             pipe.zrange(keys.outbox(sink), 0, EVENTS_MAX - 1)
         pipe.zrangebyscore(keys.workers, epoch_ms(now - timedelta(seconds=ALIVE_S)), "+inf", 0, WORKERS_MAX)
         pipe.hgetall(keys.archive)
+        pipe.zcard(BatchKeys(keys).open)
+        pipe.zcard(BatchKeys(keys).ended)
 
     async def _details(self, workers: list[bytes], pending: Mapping[str, list[bytes]], now_ms: int) -> _Details:
         """Reads running steps, live workers, and the oldest refusal of each sink."""

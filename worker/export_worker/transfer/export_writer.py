@@ -1,6 +1,6 @@
 """Writes everything of one export into S3: the files, then the manifest, then `_SUCCESS`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
@@ -24,6 +24,7 @@ from export_worker.transfer.bandwidth import UNLIMITED, BandwidthLimit
 from export_worker.transfer.callbacks import TransferCallbacks
 from export_worker.transfer.column_notes import columns_of, with_new_columns
 from export_worker.transfer.engine import StoredFile, TransferEngine
+from export_worker.transfer.file_copies import copy_all
 from export_worker.transfer.file_transfer import FileTransfer
 from export_worker.transfer.output_files import OutputFile, column_rules, plan_output
 from export_worker.transfer.progress import TransferProgress
@@ -152,6 +153,16 @@ class ExportWriter:
         finally:
             await ahead.close()
         await saver.flush()
+
+    async def copy_files(
+        self, export: Export, state: Transferring, files: Sequence[ManifestObject], callbacks: TransferCallbacks
+    ) -> None:
+        """Copies every file that is not in S3 yet from those of another export. Raises what `copy_all` raises."""
+        targets = [
+            Target(self._layout.bucket, self._layout.key(export, item.file_name), export.export_id, "")
+            for item in files
+        ]
+        await copy_all(self._engine.store, files, targets, state, callbacks)
 
     async def _store_in_order(
         self,

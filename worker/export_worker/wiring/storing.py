@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from export_worker.wiring.base import WorkerBase
+from export_worker.wiring.batches import build_batch_finisher
 from export_worker.wiring.storage import build_storage, build_upload_sweeper
 from export_worker.worker.leases import Leases
 from export_worker.worker.runtime import StoreSweepers
@@ -29,5 +30,6 @@ async def open_storing(base: WorkerBase, leases: Leases, stack: AsyncExitStack) 
     sweepers = StoreSweepers(
         build_upload_sweeper(config, base.redis, base.keys, owner=base.owner, storage=storage, instrument=instrument),
         archiver,
+        build_batch_finisher(base, storage),
     )
     return TransferStep(leases, storage.writer, base.clock, instrument, storage.gates, redactor=redactor), sweepers

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from export_worker.contract.batch_keys import BatchKeys
 from export_worker.sinks.dispatcher import EventDispatcher
 from export_worker.worker.step_queue import StepQueue
 from export_worker.worker.store_gates import StoreGates
@@ -44,11 +45,15 @@ class Burst:
         """Sets `stop` if no export is open and every event is delivered; else reports the reason from time to time."""
         # Other workers end exports, too, and send no notification of it: only Redis has all open exports.
         open_exports = await self._queue.redis.zcard(self._queue.keys.open)
-        if not open_exports and await self._dispatcher.is_empty():
+        if not open_exports and not await self._unannounced() and await self._dispatcher.is_empty():
             stop.set()
         else:
             self._report(open_exports)
         await asyncio.sleep(BURST_POLL_S)
+
+    async def _unannounced(self) -> int:
+        """Returns how many batches have ended, and their events are in no outbox yet."""
+        return int(await self._queue.redis.zcard(BatchKeys(self._queue.keys).ended))
 
     def _report(self, open_exports: int) -> None:
         stores, now_s = self._gates.connection_problems(), self._clock_s()

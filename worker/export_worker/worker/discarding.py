@@ -6,7 +6,7 @@ import structlog
 
 from export_worker.credentials import Redactor
 from export_worker.errors import StepError
-from export_worker.lifecycle.export import Export, Succeeded
+from export_worker.lifecycle.export import Export, Succeeded, Transferring
 from export_worker.platforms.base import Discarding
 from export_worker.redis.claims import ClaimedStep
 from export_worker.step_context import gated
@@ -30,8 +30,11 @@ async def discard_result(
         redactor: Masks secrets in the log.
     """
     state = after.state
-    if not isinstance(state, Succeeded) or isinstance(claimed.export.state, Succeeded):
+    before = claimed.export.state
+    if not isinstance(state, Succeeded) or isinstance(before, Succeeded):
         return
+    if isinstance(before, Transferring) and before.copy_of:
+        return  # the result is discarded by the export that has transferred it
     if connection is None or not isinstance(connection.driver, Discarding):
         return
     try:

@@ -17,6 +17,7 @@ from export_worker.redis.failures import CLUSTER_CHANGES, is_unreachable, refusa
 from export_worker.redis.kept_steps import Keep, kept_step
 from export_worker.redis.outbox import Taking
 from export_worker.redis.record_store import Store
+from export_worker.redis.sharing import Sharing
 from export_worker.step_context import require_lease
 from export_worker.transfer.progress import TransferProgress
 
@@ -178,6 +179,15 @@ class Leases:
             else:
                 held.maybe_kept = None
                 return following
+
+    @property
+    def sharing(self) -> Sharing:
+        """The operations that exports share."""
+        return self._store.sharing
+
+    async def pass_on(self, held: HeldStep) -> bool:
+        """See `Sharing.pass_on`."""
+        return await self.sharing.pass_on(held.claimed, self._clock())
 
     async def offer_to_others(self, held: HeldStep) -> None:
         """Hands back a step that has changed nothing yet and that this worker cannot run now."""

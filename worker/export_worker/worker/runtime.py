@@ -30,6 +30,9 @@ REDIS_RETRY_S = 1.0
 """Between attempts while Redis is unreachable."""
 ARCHIVE_S = 60.0
 """Between attempts to archive. An hour is archived by the first worker that finds it due."""
+BATCH_POLL_S = 1.0
+"""Between reads of the batches that have ended: the longest delay of the event of a batch. A read for each export that
+ends would cost more than all batches."""
 UPLOAD_SWEEP_S = 300.0
 """Between attempts to sweep uploads that are left in S3. One attempt in an hour, of any worker, does it."""
 
@@ -51,6 +54,13 @@ class Archive(Protocol):
         """Archives what is due, unless another worker does."""
 
 
+class BatchFinishing(Protocol):
+    """Ends batches: writes their manifests, and adds their events to the outboxes."""
+
+    async def run(self, now: datetime) -> bool:
+        """Ends one batch, if one is due. Returns whether an event was added."""
+
+
 class Schedules(Protocol):
     """Fires schedules: `Scheduler`, whose package for cron expressions few workers need."""
 
@@ -65,10 +75,12 @@ class StoreSweepers:
     Args:
         uploads: Aborts multipart uploads that are left in S3; None if that is switched off.
         archive: Archives ended exports; None without an archive.
+        batches: Ends batches.
     """
 
     uploads: UploadSweeping | None = None
     archive: Archive | None = None
+    batches: BatchFinishing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +179,8 @@ class Runtime:
             loops.append(_persistent(partial(self._sweep_uploads, self._sweepers.in_store.uploads)))
         if self._sweepers.in_store.archive and "transfer" in roles:
             loops.append(_persistent(partial(self._archive, self._sweepers.in_store.archive)))
+        if self._sweepers.in_store.batches and "transfer" in roles:
+            loops.append(_persistent(partial(self._end_batches, self._sweepers.in_store.batches)))
         if self._sweepers.schedules is not None:
             loops.append(_persistent(self._sweepers.schedules.run_once))
         if burst:
@@ -207,6 +221,11 @@ class Runtime:
         for export_id in await self._sweepers.records.sweep(self._queue.clock()):
             _log.warning("export.revived", export_id=export_id)
         await asyncio.sleep(self._config.worker.sweep_s)
+
+    async def _end_batches(self, batches: BatchFinishing) -> None:
+        await self._runner.gates.until_usable()
+        if not await batches.run(self._queue.clock()):
+            await asyncio.sleep(BATCH_POLL_S)
 
     async def _archive(self, archive: Archive) -> None:
         await self._runner.gates.until_usable()

@@ -21,7 +21,7 @@ from export_worker.errors import (
     PlatformDownError,
     StepError,
 )
-from export_worker.lifecycle import decisions, endings, submits, transitions
+from export_worker.lifecycle import decisions, endings, sharing, submits, transitions
 from export_worker.lifecycle.decisions import Decision, StepHistory
 from export_worker.lifecycle.export import Cancelled, Ended, Export, Failed, Queued, Running, Succeeded, Transferring
 from export_worker.lifecycle.observations import Pending
@@ -258,6 +258,8 @@ class StepRunner:
         export = held.claimed.export
         policy = self._connections.policy_of(export)
         left_s = (decisions.deadline(export, policy) - self._clock.now()).total_seconds()
+        if left_s > 0 and held.claimed.source:
+            return await self._take_over(held), NO_SIGNAL
         if left_s > 0:
             connection = self._connections.get(export)
             with gated(connection.request_gate(held.claimed)), watching_submits(self.leases, held, policy):
@@ -266,6 +268,11 @@ class StepRunner:
                 return decision, signal_of_success(export, decision)
         moment = self._clock.moment()
         return endings.after_deadline(held.claimed.export, moment, policy, submitting=held.submit_begun), NO_SIGNAL
+
+    async def _take_over(self, held: HeldStep) -> Decision:
+        """Takes over from the export whose operation this one shares. The platform is not called."""
+        source = await self.leases.sharing.read(held.claimed.source)
+        return sharing.after_source(held.claimed.export, source, self._clock.moment())
 
     async def _act(self, held: HeldStep, connection: Connection) -> Decision:
         export = held.claimed.export
@@ -319,7 +326,14 @@ class StepRunner:
 
     async def _cancel(self, held: HeldStep) -> Decision:
         """Ends the export, and cancels its operation on the platform if the platform supports that."""
-        on_platform = await self._cancel_on_platform(held.claimed)
+        export, claimed = held.claimed.export, held.claimed
+        if export.request.share and (isinstance(export.state, Running) or claimed.source):
+            if await self.leases.pass_on(held):
+                return endings.after_cancel(export, self._clock.moment())
+            if claimed.source:
+                # No other export needs the operation that it was to continue, so this export ends it.
+                claimed = replace(claimed, export=(await self._take_over(held)).export)
+        on_platform = await self._cancel_on_platform(claimed)
         return endings.after_cancel(held.claimed.export, self._clock.moment(), on_platform=on_platform)
 
     async def _cancel_on_platform(self, claimed: ClaimedStep) -> bool:

@@ -9,10 +9,10 @@ from redis.exceptions import RedisError
 
 from export_worker.contract.status import ManifestObject
 from export_worker.credentials import Redactor
-from export_worker.errors import LeaseLostError, ObjectExistsError, StorageError
+from export_worker.errors import LeaseLostError, ObjectExistsError, ResultMissingError, StorageError
 from export_worker.lifecycle import transitions
 from export_worker.lifecycle.decisions import Decision
-from export_worker.lifecycle.export import Transferring
+from export_worker.lifecycle.export import Succeeded, Transferring
 from export_worker.lifecycle.observations import Polled, RemoteFile, ResumableUpload
 from export_worker.platforms.base import Download, Driver, ResumePoint, Resuming
 from export_worker.redis.claims import NO_SIGNAL, PlatformSignal
@@ -85,12 +85,26 @@ class TransferStep:
         if export.generation > 1 and state.landed_at is None:
             # After a restart: the export must not seem complete while its files change.
             await writer.remove_success(export)
-        await writer.store_files(export, state, callbacks, connection.bandwidth, connection.columns)
+        if state.copy_of is None:
+            await writer.store_files(export, state, callbacks, connection.bandwidth, connection.columns)
+        else:
+            await writer.copy_files(export, state, await self._shared_files(state.copy_of), callbacks)
         held.check()
         export, state = held.claimed.export, _transferring(held)
         removed_files = await writer.remove_earlier_files(export, state)
         stored = await writer.write_success(export, state)
         return transitions.after_transfer(export, state, stored, self._clock.moment(), removed_files=removed_files)
+
+    async def _shared_files(self, source_id: str) -> Sequence[ManifestObject]:
+        """Returns the stored files of the export whose operation this one shares.
+
+        Raises:
+            ResultMissingError: It has been restarted, or is no longer stored. The operation still has the files.
+        """
+        source = await self._leases.sharing.read(source_id)
+        if source is None or not isinstance(source.state, Succeeded):
+            raise ResultMissingError(f"export {source_id}, whose files are copied, no longer has them")
+        return source.state.stored
 
     async def remove_success(self, held: HeldStep) -> None:
         """Removes `_SUCCESS` and the manifest of the export's earlier end.

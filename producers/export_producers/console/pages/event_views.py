@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from export_producers.events.deliveries import Delivery
 from export_producers.events.listing import export_of
+from export_worker.contract.batch_keys import is_batch_event
 from export_worker.contract.event import TEST_PREFIX
 
 SYMBOLS = {"pending": "◔", "given_up": "✕", "delivered": "✓"}
@@ -19,13 +20,14 @@ class EventRow:
 
     Args:
         name: The class that colours its state.
-        export_id: None for a test event.
+        export_id: None for a test event, and for that of a batch.
     """
 
     delivery: Delivery
     symbol: str
     name: str
     export_id: str | None
+    is_batch: bool = False
 
     @property
     def tries(self) -> int:
@@ -40,7 +42,12 @@ def event_rows(deliveries: Sequence[Delivery]) -> list[EventRow]:
             delivery=each,
             symbol=SYMBOLS[each.state],
             name=CLASSES[each.state],
-            export_id=None if each.event_id.startswith(TEST_PREFIX) else export_of(each.event_id),
+            export_id=None if _has_no_export(each.event_id) else export_of(each.event_id),
+            is_batch=is_batch_event(each.event_id),
         )
         for each in deliveries
     ]
+
+
+def _has_no_export(event_id: str) -> bool:
+    return event_id.startswith(TEST_PREFIX) or is_batch_event(event_id)

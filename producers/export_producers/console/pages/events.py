@@ -8,6 +8,7 @@ from aiohttp import web
 
 from export_producers.console.frame import page, parts, rendered
 from export_producers.console.live import Parts, stream
+from export_producers.console.pages.batches import PATH as BATCHES_PATH
 from export_producers.console.pages.event_views import CLASSES, SYMBOLS, event_rows
 from export_producers.console.pages.live_lists import LiveEvents, event_part
 from export_producers.console.views import address, command, json_lines
@@ -30,7 +31,8 @@ from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.languages import text
 from export_producers.moments import FORMS, since
 from export_producers.reads.overview_document import SinkOverview
-from export_worker.contract.event import TEST_PREFIX
+from export_worker.contract.batch import BatchEvent
+from export_worker.contract.event import TEST_PREFIX, Event, SinkTestEvent
 from export_worker.errors import ErrorCode
 
 PATH = "/console/events"
@@ -147,11 +149,16 @@ async def show_one(request: web.Request) -> web.Response:
         event=found.event,
         deliveries=event_rows(found.deliveries),
         event_lines=json_lines(found.event.model_dump(mode="json")),
-        export_url=None if is_test else f"{EXPORTS_PATH}/{export_of(event_id)}",
+        export_url=None if is_test else _subject_url(found.event),
         live_url=f"/console/live/events/{event_id}",
         command=None if is_test else command("events", "deliver", event_id),
         json_url=f"/v1/events/{event_id}",
     )
+
+
+def _subject_url(event: Event | SinkTestEvent | BatchEvent) -> str:
+    """Returns the address of the page of what an event is about."""
+    return f"{BATCHES_PATH if isinstance(event, BatchEvent) else EXPORTS_PATH}/{event.subject}"
 
 
 async def live_one(request: web.Request) -> web.StreamResponse:

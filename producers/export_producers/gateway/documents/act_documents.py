@@ -12,6 +12,8 @@ from export_producers.events.detail import EventDetail
 from export_producers.events.listing import STATES
 from export_producers.events.sink_tests import SinkTest
 from export_producers.gateway.documents.act_schemas import (
+    BatchesFound,
+    BatchExports,
     ConnectionDetail,
     Connections,
     ConnectionState,
@@ -24,11 +26,12 @@ from export_producers.gateway.documents.act_schemas import (
     PauseOrder,
 )
 from export_producers.queues.merging import CURSOR_MAX_CHARS
+from export_worker.contract.batch import Batch, BatchOrder
 from export_worker.contract.status import Accepted
 
 Json = dict[str, Any]
 
-ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest, DeliverOrder)
+ORDERS: tuple[type[BaseModel], ...] = (PauseOrder, BulkRequest, DeliverOrder, BatchOrder)
 """The models of bodies."""
 ANSWERS: tuple[type[BaseModel], ...] = (
     ConnectionDetail,
@@ -36,6 +39,9 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     ConnectionState,
     BulkPreview,
     BulkRun,
+    Batch,
+    BatchesFound,
+    BatchExports,
     Events,
     EventDetail,
     Delivering,
@@ -48,6 +54,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
 TAGS = {
     "connections": "Watch connections, and pause them before the maintenance of a platform.",
     "bulk": "Retry or cancel many exports.",
+    "batches": "Enqueue, follow and cancel many exports as one.",
     "triggers": "Watch the messages that triggers could not use.",
     "events": "Watch completion events, and deliver them now.",
 }
@@ -106,6 +113,7 @@ _CONNECTION = {"connection": "The name of a connection in the configuration."}
 _EVENT = {"event_id": "The id of the event."}
 _TRIGGER = {"trigger": "The name of a trigger in the configuration."}
 _BULK = {"bulk_id": "The id of the bulk run, as the answer to the order returns it."}
+_BATCH = {"batch": "The name of the batch."}
 BODY_PROBLEMS = (413, 415, 422)
 
 ACTS = (
@@ -190,6 +198,69 @@ ACTS = (
         },
         problems=(404,),
         segments=_BULK,
+    ),
+    Act(
+        path="/v1/batches",
+        name="enqueue_batch",
+        tag="batches",
+        about="Enqueue many exports as one batch.",
+        description="All requests are accepted, or none. If there was no answer, send the same batch again: it "
+        "continues. The same name with other requests is refused. When all exports have ended, every sink gets one "
+        "event `batch.completed`.",
+        answers={202: ("The batch is accepted. `Location` is its address.", Batch)},
+        problems=BODY_PROBLEMS,
+        order=BatchOrder,
+        order_required=True,
+    ),
+    Act(
+        path="/v1/batches",
+        method="get",
+        name="batches",
+        tag="batches",
+        about="List the newest batches.",
+        description="A batch is kept until its retention has passed after its last export.",
+        answers={200: ("The batches.", BatchesFound)},
+    ),
+    Act(
+        path="/v1/batches/{batch}",
+        method="get",
+        name="batch",
+        tag="batches",
+        about="Get the state of a batch.",
+        description="A batch whose state stays `accepting` lacks requests, because its caller has failed.",
+        answers={200: ("The batch.", Batch)},
+        problems=(404,),
+        segments=_BATCH,
+    ),
+    Act(
+        path="/v1/batches/{batch}/exports",
+        method="get",
+        name="batch_exports",
+        tag="batches",
+        about="List the exports of a batch.",
+        description="They are in the order of the requests.",
+        answers={200: ("The exports.", BatchExports)},
+        problems=(404,),
+        segments=_BATCH,
+        parameters=(
+            query_parameter(
+                "limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}, "Maximum number of exports."
+            ),
+            query_parameter("cursor", {"type": "string", "maxLength": 6}, "The `next_cursor` of the previous page."),
+        ),
+    ),
+    Act(
+        path="/v1/batches/{batch}/cancel",
+        name="cancel_batch",
+        tag="batches",
+        about="Cancel a batch.",
+        description="Every open export is cancelled, and the batch accepts no further ones.",
+        answers={
+            202: ("Workers cancel the exports within seconds.", Batch),
+            200: ("The batch had already ended.", Batch),
+        },
+        problems=(404,),
+        segments=_BATCH,
     ),
     Act(
         path="/v1/events",

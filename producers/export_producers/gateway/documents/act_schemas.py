@@ -8,8 +8,9 @@ from export_producers.events.deliveries import Delivery
 from export_producers.pauses import REASON_MAX_CHARS, ConnectionPause
 from export_producers.reads.overview_document import ConnectionOverview
 from export_producers.triggers.dead_letter_list import DeadLetter
+from export_worker.contract.batch import Batch
 from export_worker.contract.model import Model, StatedTime
-from export_worker.contract.status import Count
+from export_worker.contract.status import Count, Status
 
 
 class _Answer(Model):
@@ -127,6 +128,26 @@ class DeliveringGivenUp(_Answer):
     """How many are pending already, or are not kept any more."""
     has_more: bool
     """Whether more than 1,000 were given up for one sink. Then another call delivers the next ones."""
+
+
+class BatchesFound(_Answer):
+    """The newest batches."""
+
+    batches: list[Batch]
+    """At most 100 batches, the newest first: those whose connections the caller may use."""
+    missing_queues: list[str] = []
+    """The queues whose part is missing, because their Redis cannot be reached. Only of a gateway with several."""
+
+
+class BatchExports(_Answer):
+    """A page of the exports of a batch, in the order of its requests."""
+
+    exports: list[Status]
+    """The exports that were accepted."""
+    expired: Count
+    """How many exports of this part have expired, and are missing here."""
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last page."""
 
 
 class ObjectLink(_Answer):

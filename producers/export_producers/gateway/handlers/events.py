@@ -18,6 +18,7 @@ from export_producers.gateway.handlers.orders import read_order
 from export_producers.gateway.problems import ProblemError, invalid_parameter
 from export_producers.queues.events import events_of, sinks_of
 from export_producers.storage import Storage
+from export_worker.contract.batch_keys import is_batch_event
 from export_worker.contract.model import isoformat
 from export_worker.contract.names import unknown_name
 from export_worker.errors import ErrorCode, ExportNotFoundError, InvalidRequestError
@@ -111,7 +112,8 @@ async def deliver_one(request: web.Request) -> Replayed:
         return await deliver_now(storage, list(await sink_types(storage)), event_id)
 
     replayed = await _of_event(request, deliver)
-    request[ABOUT].export_id = replayed.subject
+    if not is_batch_event(replayed.event_id):
+        request[ABOUT].export_id = replayed.subject
     request[ABOUT].detail["event_id"] = replayed.event_id
     return replayed
 

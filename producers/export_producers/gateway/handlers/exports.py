@@ -57,7 +57,7 @@ async def accept(request: web.Request, export_request: ExportRequest) -> Accepte
     principal, about = request[PRINCIPAL], request[ABOUT]
     about.connection = export_request.connection
     accepted = await request.app[CONTEXT].queue.enqueue(
-        export_request, trace=_trace(request), owner=principal.owner, requested_by=principal.name
+        export_request, trace=trace_of(request), owner=principal.owner, requested_by=principal.name
     )
     about.export_id = accepted.export_id
     return accepted
@@ -122,7 +122,8 @@ def _with_key(export_request: ExportRequest, key: str | None) -> ExportRequest:
     return export_request.model_copy(update={"idempotency_key": key})
 
 
-def _trace(request: web.Request) -> TraceContext | None:
+def trace_of(request: web.Request) -> TraceContext | None:
+    """Returns the caller's trace context; None if the call has none."""
     names = ("traceparent", "tracestate")
     return TraceContext.of({name: request.headers[name] for name in names if name in request.headers})
 

@@ -94,7 +94,8 @@ async def answer(gateway: GatewaySite, route: tuple[str, str, Call], key: str, c
             await gateway.site.fail(step, REFUSED)
     if template == "/v1/stream":
         return await beginning(gateway, template, key)
-    body = request if template == "/v1/exports" and method == "POST" else None
+    bodies: dict[str, Any] = {"/v1/exports": request, "/v1/batches": {"batch": "night-1", "requests": [request]}}
+    body = bodies.get(template) if method == "POST" else None
     return await gateway.call(method, path_of(template, accepted.json["export_id"], connection), body, **by(key))
 
 
@@ -135,9 +136,10 @@ async def test_key_of_another_connection_gets_nothing_of_the_others(
         Reach.EVENT: {404},
         Reach.CONNECTION: {403},
         Reach.EVERYTHING: {403},
-        Reach.CHECKED: {403} if template == "/v1/exports" and call.action else {200},
+        Reach.CHECKED: {403} if template in {"/v1/exports", "/v1/batches"} and call.action else {200},
     }
-    if template.startswith(("/v1/bulk", "/v1/triggers", "/v1/sinks", "/v1/events/deliver", "/v1/schedules/")):
+    acts_on_one = ("/v1/bulk", "/v1/batches/", "/v1/triggers", "/v1/sinks", "/v1/events/deliver", "/v1/schedules/")
+    if template.startswith(acts_on_one):
         expected[Reach.CHECKED] = {404, 422}
     assert other.status in expected[call.reach], other.body
     own = await answer(gateway, route, "admin-of-gio", "gio")

@@ -12,12 +12,26 @@ _BEFORE: dict[str, tuple[str, ...]] = {"indexes": ("changes",)}
 
 def claim_script(role: str) -> str:
     """Returns the source of the claim script of one role."""
-    return script("clock", "indexes", "turns", "claim", "breakers", f"claim_{role}")
+    shared = ("past", "sharing") if role == "control" else ()
+    return script("clock", "indexes", *shared, "turns", "claim", "breakers", f"claim_{role}")
 
 
 def commit_script() -> str:
     """Returns the source of the script that saves decisions."""
-    return script("changes", "commit", "indexes", "keep", "turns", "commit_next", "statistics", "past", "commit_end")
+    names = (
+        "changes",
+        "commit",
+        "indexes",
+        "keep",
+        "turns",
+        "commit_next",
+        "statistics",
+        "past",
+        "batches",
+        "sharing",
+        "commit_end",
+    )
+    return script(*names)
 
 
 @cache

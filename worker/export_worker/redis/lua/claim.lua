@@ -4,7 +4,7 @@
 --
 -- Every queue entry that the script examines leaves the due range, so that no entry hides another one behind it:
 --   claimed:   the entry is due again when the lease ends
---   postponed: the connection is paused or rate-limited; the entry is due again later
+--   postponed: the connection is paused or rate-limited, or another export leads (sharing.lua); it is due again later
 --   waiting:   the entry waits outside the queue, for a slot of its connection or for a transfer worker
 --   offered:   this worker cannot run the step; for `aside_ms` only other workers may claim it
 --   removed:   the entry is stale, because the record is at another step, has expired, or its export has ended
@@ -48,7 +48,7 @@
 --   next_due_ms          when the next entry is due; missing when there is none
 --   steps                missing when nothing was claimed; a list of {export_id, step, version (string), claims, deaths,
 --                        probe, spared, slotless, cancel, request, status, state, files, stored, retry, trace,
---                        requested_by, timeline (JSON texts, each on a line; missing when there are many),
+--                        requested_by, source, timeline (JSON texts, each on a line; missing when there are many),
 --                        durations_ms (list of strings)}. status, state, files, stored (the list of stored files),
 --                        request and trace are JSON texts of the record. A field that the record does not have is
 --                        missing. probe: the step checks the platform first. spared: the calls of its kind fail for
@@ -186,7 +186,7 @@ local ended = {succeeded = true, failed = true, cancelled = true}
 local function read(job)
   local id, step = string.match(job, '([^:]+):(%d+)$')
   local record = redis.call('HMGET', export_key(id or ''), 'step', 'connection', 'phase', 'cancel', 'retry', 'claims',
-    'released', 'going', 'request', 'refused', 'lost', 'number', 'priority', 'requested_by')
+    'released', 'going', 'request', 'refused', 'lost', 'number', 'priority', 'requested_by', 'share', 'source')
   if record[1] ~= step or ended[record[3]] then
     redis.call('ZREM', queue, job)
     if ended[record[3]] or not record[3] then
@@ -199,7 +199,7 @@ local function read(job)
     job = job, id = id, step = step, connection = record[2], phase = record[3], claims = record[6],
     released = record[7], going = record[8], request = record[9], limits = args.limits[record[2]],
     cancel = cancel, retry = retry, deaths = tonumber(record[11] or '') or 0, number = tonumber(record[12] or ''),
-    priority = record[13], requested_by = record[14] or nil,
+    priority = record[13], requested_by = record[14] or nil, share = record[15] or nil, source = record[16] or nil,
   }
   local lapsed = export.claims and not export.released
   if now < spared_until and lapsed then
@@ -207,8 +207,8 @@ local function read(job)
     return nil
   end
   local wait = lapsed and count_death(export) or 0
-  -- A step that cancels, restarts or gives up an export makes no call that the limits are for.
-  export.calls_platform = not cancel and not retry and export.deaths < args.deaths_max
+  -- A step that cancels, restarts, takes over or gives up an export makes no call that the limits are for.
+  export.calls_platform = not cancel and not retry and not export.source and export.deaths < args.deaths_max
   if wait > 0 then
     postpone(job, id, now + wait)
     return nil
@@ -260,7 +260,7 @@ local function claim(export, probe)
     cancel = export.cancel and true or false, retry = export.retry or nil, request = export.request or nil,
     status = record[1] or nil, state = record[2] or nil, files = record[5] or nil,
     stored = stored and '[' .. table.concat(stored, ',') .. ']' or nil, trace = record[3] or nil,
-    requested_by = export.requested_by,
+    requested_by = export.requested_by, source = export.source,
     timeline = #timeline <= timeline_returned_max and table.concat(timeline, '\n') or nil,
     durations_ms = durations_of(export.connection, record[4]),
   }

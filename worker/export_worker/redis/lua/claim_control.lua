@@ -104,10 +104,34 @@ local function update_closed()
   end
 end
 
+-- How often a waiting export examines the one whose operation it shares. The end of that export makes it due at once.
+local leader_poll_ms = 30000
+
+-- Postpones an export that shares the operation of another one until that one ends. Returns whether it waits. If the other
+-- one has ended or is lost, and Redis has not noted this, the export leads from now on.
+local function waits_for_leader(export)
+  local phase, leader = leader_of(args.prefix, export.share)
+  if leader == export.id then
+    return false
+  elseif phase and not ended[phase] then
+    postpone(export.job, export.id, math.min(now + leader_poll_ms, export.deadline))
+    return true
+  end
+  join_sharing(args.prefix, export.id, export.share, now)
+  if phase then
+    redis.call('HSET', export_key(export.id), 'source', leader)
+    postpone(export.job, export.id, now)
+  end
+  return phase ~= nil
+end
+
 -- Claims a step if the limits of its connection allow it.
 local function handle(job)
   local export = limited_export(job)
   if not export then
+    return
+  end
+  if export.phase == 'queued' and export.share and waits_for_leader(export) then
     return
   end
   local limits = export.limits

@@ -30,6 +30,8 @@
 --                        JSON texts of files that are stored now, and how many were stored before them (missing:
 --                        unchanged). They are appended to the list of stored files
 --   modes next and end: step (that would run next)
+--   took_over            the step has taken over from the export in the field `source` (missing: it has not)
+--   shares               mode end: who takes over from an export that shares its operation, all or next (missing: none).
 --   mode next: next_role, next_job_id, due_ms, wake (channel),
 --              cancel_delivered (whether the step had received the request to cancel)
 --              keep: {version (string), lease_ms, interval_ms (between two requests), is_last_slot (of the worker, for

@@ -3,6 +3,10 @@
 -- Ends the export: a packed record replaces its keys, its event is added to every outbox, and its keys expire. The sweep
 -- clears the indexes. Returns the record.
 local function end_export()
+  local digest = args.shares and redis.call('HGET', export, 'share')
+  if digest then
+    leave_sharing(args.prefix, args.export_id, digest, args.now_ms, args.shares == 'next')
+  end
   redis.call('ZREM', open, args.export_id)
   log_end(args.prefix, number, args.now_ms, args.generation)
   count_end(args.prefix, args.connection, args.now_ms, args.counted)
@@ -20,6 +24,7 @@ local function end_export()
   }, ARGV[2], args.retention_ms)
   -- With an identity of its own, the export has no idempotency key of the common ones: that may be of another export.
   redis.call('PEXPIRE', identity or dedupe, args.retention_ms)
+  leave_batch(args.prefix, identity, number, args.phase, args.now_ms)
   return record_of_end
 end
 

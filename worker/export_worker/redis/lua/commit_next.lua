@@ -24,6 +24,9 @@ local function end_step()
   if args.mode == 'next' then
     redis.call('HSET', export, 'version', full(args.version + 1), 'step', args.step, 'saved', args.version)
     redis.call('HDEL', export, 'progress', 'claims', 'lost', 'released', 'refused', 'retry')
+    if args.took_over then
+      redis.call('HDEL', export, 'source')
+    end
   end
   redis.call('ZREM', queue, args.job_id)
 end
@@ -46,8 +49,8 @@ end
 
 -- An export has a slot of its connection only while it runs on the platform.
 local function update_slots()
-  -- An export whose file is no longer there runs on the platform again. It gets a slot even beyond the limit.
-  if args.phase == 'running' and old_phase == 'transferring' then
+  -- An export whose file is no longer there, or that takes over, runs on the platform. It gets a slot even beyond the limit.
+  if args.phase == 'running' and (old_phase == 'transferring' or args.took_over) then
     redis.call('ZADD', slots, args.now_ms, args.export_id)
   end
   if args.phase == 'running' or redis.call('ZREM', slots, args.export_id) == 0 then

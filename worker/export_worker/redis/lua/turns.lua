@@ -12,6 +12,10 @@
 -- a job that is only in `turns` has left the row, and is skipped. A job that returns to the row keeps its turn.
 
 local turns_of_class = 1000000000000
+-- How long turns are kept after the last change of a row. While it has jobs, the sweep puts each into it again.
+local turns_kept_ms = 86400000
+-- How many requesters a row knows.
+local shares_max = 2000
 local turn_classes = {begun = 0, high = 1, normal = 2, low = 3}
 
 -- Returns the class of an export by its priority. A damaged one counts as normal.
@@ -19,16 +23,29 @@ local function class_of(priority)
   return turn_classes[priority ~= 'begun' and priority or 'normal'] or turn_classes.normal
 end
 
+-- Forgets the last turns of requesters, if there are too many. Those who return have no later turn than a new one.
+local function bound_shares(shares)
+  if redis.call('HLEN', shares) > shares_max then
+    local reached = redis.call('HMGET', shares, 0, 1, 2, 3)
+    redis.call('DEL', shares)
+    for class = 0, 3 do
+      redis.call('HSET', shares, class, reached[class + 1] or 0)
+    end
+  end
+end
+
 local function add_turn(prefix, row, job, class, requester)
   local turns, shares = prefix .. 'turns:' .. row, prefix .. 'shares:' .. row
-  if redis.call('ZSCORE', turns, job) then
-    return
+  if not redis.call('ZSCORE', turns, job) then
+    local field = class .. ':' .. requester
+    local kept = redis.call('HMGET', shares, class, field)
+    local turn = math.max(tonumber(kept[1] or '') or 0, (tonumber(kept[2] or '') or 0) + 1)
+    bound_shares(shares)
+    redis.call('HSET', shares, field, string.format('%.0f', turn))
+    redis.call('ZADD', turns, string.format('%.0f', class * turns_of_class + turn), job)
   end
-  local field = class .. ':' .. requester
-  local kept = redis.call('HMGET', shares, class, field)
-  local turn = math.max(tonumber(kept[1] or '') or 0, (tonumber(kept[2] or '') or 0) + 1)
-  redis.call('HSET', shares, field, string.format('%.0f', turn))
-  redis.call('ZADD', turns, string.format('%.0f', class * turns_of_class + turn), job)
+  redis.call('PEXPIRE', turns, turns_kept_ms)
+  redis.call('PEXPIRE', shares, turns_kept_ms)
 end
 
 -- Takes the job whose turn it is from a row. Returns it, and since when (ms, as text) it has waited; nil if none waits.
@@ -44,6 +61,9 @@ local function take_turn(prefix, row)
     redis.call('HSET', shares, math.floor(score / turns_of_class), string.format('%.0f', score % turns_of_class))
     if since then
       redis.call('ZREM', prefix .. row, first[1])
+      if redis.call('EXISTS', turns) == 0 then
+        redis.call('DEL', shares)
+      end
       return first[1], since
     end
     first = redis.call('ZPOPMIN', turns)
