@@ -9,6 +9,7 @@ from export_producers.schedules.states import ScheduleState, schedule_state
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean
+from export_worker.contract.request import ExportRequest
 from export_worker.contract.schedule import SchedulePause, requester_of
 from export_worker.contract.status import Accepted
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -101,8 +102,26 @@ class Schedules:
             time: The time whose dates the request has; by default, now.
 
         Raises:
-            InvalidRequestError: No worker has announced the schedule, or has its connection any more.
+            InvalidRequestError: No worker has announced the schedule, or has its connection any more, or its request or
+                zone cannot be read here.
         """
         state = await self.get(name)
-        request = state.request_at(time or await self._storage.now())
+        request = _request_at(state, time or await self._storage.now())
         return await self._queue.enqueue(request, requested_by=requester_of(name))
+
+
+def _request_at(state: ScheduleState, time: datetime) -> ExportRequest:
+    """Returns the request of one time. A worker of another version may have announced the schedule."""
+    try:
+        return state.request_at(time)
+    except InvalidRequestError:
+        raise
+    except (ValueError, KeyError) as error:  # KeyError: this machine does not know the zone
+        raise InvalidRequestError(
+            [
+                FieldProblem(
+                    "schedule",
+                    f"this installation cannot read what its worker has announced ({error}); update all to one version",
+                )
+            ]
+        ) from None

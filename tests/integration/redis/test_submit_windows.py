@@ -138,3 +138,32 @@ async def test_worker_without_the_setting_ends_the_wait(queue_site: QueueSite) -
     assert await queue_site.claim() == []
     queue_site.limits = {"gio": ConnectionLimits(8, 1e6, DEADLINE_S)}
     assert await queue_site.ids() == [export_id]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_slots_that_become_free_during_a_hold_change_no_turn(
+    queue_site: QueueSite, running: str, *, is_paused: bool
+) -> None:
+    waiting = [await queue_site.enqueue() for _ in range(4)]
+    at_night(queue_site, slots=1)
+    pauses = Pauses(queue_site.queue.storage, {"gio": "growingio"})
+    if is_paused:
+        queue_site.now = SIX
+        await pauses.pause("gio")
+    await queue_site.ready(await queue_site.one())
+    assert await queue_site.claim() == []
+    queue_site.now = SIX
+    await pauses.resume("gio")
+    assert await queue_site.ids() == waiting[:1]
+
+
+async def test_window_that_opens_during_a_pause_changes_no_turn(queue_site: QueueSite) -> None:
+    waiting = [await queue_site.enqueue() for _ in range(4)]
+    at_night(queue_site, slots=1)
+    assert await queue_site.claim() == []
+    pauses = Pauses(queue_site.queue.storage, {"gio": "growingio"})
+    await pauses.pause("gio")
+    queue_site.now = SIX
+    assert [await queue_site.claim() for _ in range(2)] == [[], []]
+    await pauses.resume("gio")
+    assert await queue_site.ids() == waiting[:1]

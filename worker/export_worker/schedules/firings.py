@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from math import inf
 
 from export_worker.schedules.cron import Cron
 
@@ -58,9 +59,9 @@ def due(schedule: Schedule, after: datetime, now: datetime) -> Due | None:
     Args:
         after: Times until this one are done.
     """
-    found = _times(schedule, after, now)
+    found = _times(schedule, after, now, MISSED_MAX)
     if len(found) > MISSED_MAX:
-        # Counting further back would take long. The newest time is near.
+        # Counting further back would take long. Times that may still be fired are all read: only the newest one is.
         found = _times(schedule, max(after, now - timedelta(seconds=schedule.catch_up_s)), now) or found
     if not found:
         return None
@@ -69,11 +70,11 @@ def due(schedule: Schedule, after: datetime, now: datetime) -> Due | None:
     return Due(newest, fires, tuple(missed[-MISSED_MAX:]))
 
 
-def _times(schedule: Schedule, after: datetime, now: datetime) -> list[datetime]:
+def _times(schedule: Schedule, after: datetime, now: datetime, most: float = inf) -> list[datetime]:
     found: list[datetime] = []
     for time in schedule.cron.after(after):
         # The delay is computed only for the last times: it never passes the next time.
-        if time > now or len(found) > MISSED_MAX:
+        if time > now or len(found) > most:
             break
         found.append(time)
     if found and schedule.due_at(found[-1]) > now:

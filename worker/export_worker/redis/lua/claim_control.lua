@@ -66,8 +66,11 @@ local function hold(export)
   end
 end
 
--- For each free slot of a connection, one parked export is due.
+-- For each free slot of a connection, one parked export is due, unless another hold lasts: they keep their turns then.
 local function end_hold(connection)
+  if hold_left(connection) > 0 then
+    return
+  end
   local free = args.limits[connection].slots - redis.call('ZCARD', args.prefix .. 'slots:' .. connection)
   for _ = 1, free do
     local job, since = take_turn(args.prefix, 'parked:' .. connection)

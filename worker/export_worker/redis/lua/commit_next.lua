@@ -47,6 +47,16 @@ local function keep_duration()
   end
 end
 
+-- While submits are held, parked exports keep their turns. The claim that ends the hold makes them due.
+local function is_held()
+  for _, holds in ipairs({'paused', 'closed'}) do
+    if tonumber(redis.call('ZSCORE', args.prefix .. holds, args.connection) or '0') > args.now_ms then
+      return true
+    end
+  end
+  return false
+end
+
 -- An export has a slot of its connection only while it runs on the platform.
 local function update_slots()
   -- An export whose file is no longer there, or that takes over, runs on the platform. It gets a slot even beyond the limit.
@@ -57,7 +67,10 @@ local function update_slots()
     return
   end
   -- The slot is free: the export whose turn it is is due.
-  local job, since = take_turn(args.prefix, 'parked:' .. args.connection)
+  local job, since
+  if not is_held() then
+    job, since = take_turn(args.prefix, 'parked:' .. args.connection)
+  end
   if job then
     redis.call('ZADD', control_queue, 'NX', since, job)
     redis.call('PUBLISH', args.prefix .. 'wake:control', '')
