@@ -9,6 +9,7 @@ from export_producers.schedules.states import ScheduleState, schedule_state
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.names import unknown_name
 from export_worker.contract.printable import clean
+from export_worker.contract.request import ExportRequest
 from export_worker.contract.schedule import SchedulePause, requester_of
 from export_worker.contract.status import Accepted
 from export_worker.errors import FieldProblem, InvalidRequestError
@@ -101,8 +102,18 @@ class Schedules:
             time: The time whose dates the request has; by default, now.
 
         Raises:
-            InvalidRequestError: No worker has announced the schedule, or has its connection any more.
+            InvalidRequestError: No worker has announced the schedule, or has its connection any more; its definition is
+                of a newer worker; the time has no such dates.
         """
         state = await self.get(name)
-        request = state.request_at(time or await self._storage.now())
+        request = _request_at(state, time or await self._storage.now())
         return await self._queue.enqueue(request, requested_by=requester_of(name))
+
+
+def _request_at(state: ScheduleState, time: datetime) -> ExportRequest:
+    try:
+        return state.request_at(time)
+    except OverflowError:
+        raise InvalidRequestError([FieldProblem("time", "must be between the years 1 and 9999")]) from None
+    except (LookupError, ValueError) as error:
+        raise InvalidRequestError([FieldProblem("schedule", f"needs a newer version here: {error}")]) from None
