@@ -3,15 +3,18 @@
 import json
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 
 from export_producers.activity import Act
 from export_producers.bulk.documents import BulkFilter, BulkRequest, Progress
 from export_producers.bulk.runs import Bulks
 from export_producers.gateway.calls import PAGES
 from export_producers.pauses import Pauses
+from export_producers.schedules.firing import FiringQueue
 from export_producers.triggers.dead_letters import DeadLetters
 from export_producers.triggers.message import Message
 from export_worker.contract.request import ExportRequest, GrowingioSegmentUsers
+from export_worker.contract.schedule import ScheduleDefinition
 from export_worker.contract.status import Accepted, Phase
 from export_worker.contract.worker_record import RunningStep, WorkerRecord
 from export_worker.errors import PlatformNotFoundError, PlatformUnavailableError
@@ -29,7 +32,8 @@ HOSTILE = (
 """A name of a platform, whose users choose it. A page that evaluates or runs it contains `PRODUCT` or its tags."""
 QUERIES = {"/catalog": "?resource=projects", "/bulk/new": "?action=retry&all=1"}
 """The query string of pages that need one, by the end of their path."""
-CONNECTION, TRIGGER, SINK, OTHER_SINK, BATCH = "gio", "ready", "stream", "hook", "night-1"
+CONNECTION, TRIGGER, SINK, OTHER_SINK = "gio", "ready", "stream", "hook"
+BATCH, SCHEDULE = "night-1", "nightly"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class World:
             "events": self.event_id,
             "bulk": self.bulk_id,
             "batches": BATCH,
+            "schedules": SCHEDULE,
             "objects": "1",
         }
         path = re.sub(r"(\w+)/\{\}", lambda found: f"{found[1]}/{values[found[1]]}", row)
@@ -108,6 +113,7 @@ async def fill(site: QueueSite, text: str = HOSTILE, message: str | None = None)
     await dead.add(Message("m2", b"\xff\x00" + text.encode()), message)
     ((entry, _),) = await redis.xrevrange(keys.dead(TRIGGER), count=1)
     await Pauses(site.queue.storage, {"ta": "thinkingdata"}).pause("ta", reason=text[:200], by="oncall")
+    await _schedule(site, text)
     act = Act(who=text, kind="person", role="viewer", action="cancel", connection=CONNECTION, outcome="done")
     await site.queue.activity.add(act.model_copy(update={"export_id": exports[Phase.FAILED], "detail": {text: text}}))
     await redis.lpush(keys.durations(CONNECTION, "growingio.tag_users"), 1500, 62_000)
@@ -115,6 +121,14 @@ async def fill(site: QueueSite, text: str = HOSTILE, message: str | None = None)
     progress = Progress(total=0, created_at=site.now, updated_at=site.now)
     run = await Bulks(site.queue.storage, "g1").add(nothing, progress)
     return World(exports, event_id, entry.decode(), run.bulk_id)
+
+
+async def _schedule(site: QueueSite, text: str) -> None:
+    """Announces a schedule whose request has a text."""
+    request = request_of(metadata={"note": text[:200]}).model_dump(mode="json", exclude_none=True)
+    definition = ScheduleDefinition(cron="0 6 * * *", timezone="Asia/Shanghai", request=request)
+    firing = FiringQueue(site.redis, site.keys, {SCHEDULE: definition})
+    await firing.announce({SCHEDULE: site.now}, {SCHEDULE: site.now + timedelta(hours=1)}, site.now)
 
 
 async def _exports(site: QueueSite, text: str, message: str) -> dict[Phase, str]:

@@ -102,8 +102,8 @@ class Schedules:
             time: The time whose dates the request has; by default, now.
 
         Raises:
-            InvalidRequestError: No worker has announced the schedule, or has its connection any more; its definition is
-                of a newer worker; the time has no such dates.
+            InvalidRequestError: No worker has announced the schedule, or has its connection any more, or its request or
+                zone cannot be read here, or the time has no such dates.
         """
         state = await self.get(name)
         request = _request_at(state, time or await self._storage.now())
@@ -111,9 +111,17 @@ class Schedules:
 
 
 def _request_at(state: ScheduleState, time: datetime) -> ExportRequest:
+    """Returns the request of one time. A worker of another version may have announced the schedule."""
     try:
         return state.request_at(time)
     except OverflowError:
         raise InvalidRequestError([FieldProblem("time", "must be between the years 1 and 9999")]) from None
-    except (LookupError, ValueError) as error:
-        raise InvalidRequestError([FieldProblem("schedule", f"needs a newer version here: {error}")]) from None
+    except (ValueError, KeyError) as error:  # KeyError: this machine does not know the zone
+        raise InvalidRequestError(
+            [
+                FieldProblem(
+                    "schedule",
+                    f"this installation cannot read what its worker has announced ({error}); update all to one version",
+                )
+            ]
+        ) from None

@@ -83,7 +83,7 @@ async def test_export_that_returns_to_its_row_keeps_its_turn(queue_site: QueueSi
     assert await served(queue_site, 3) == waiting
 
 
-async def test_row_forgets_requesters_when_there_are_too_many_or_nobody_waits(queue_site: QueueSite) -> None:
+async def test_row_forgets_requesters_when_there_are_too_many_or_the_row_is_empty(queue_site: QueueSite) -> None:
     queue_site.limits = ONE_SLOT
     await enqueue(queue_site, "night")
     claimed = await queue_site.one()

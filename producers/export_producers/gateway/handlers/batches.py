@@ -16,6 +16,8 @@ from export_worker.contract.batch import BATCH_MAX, Batch, BatchNotFoundError, B
 from export_worker.contract.parsing import BATCH_MAX_BYTES, parse_batch
 
 BATCH = "/v1/batches/{batch}"
+CURSOR_MAX = 6
+"""Characters of a cursor: the place of a request in its batch."""
 
 
 async def enqueue(request: web.Request) -> web.Response:
@@ -97,7 +99,7 @@ async def read_exports(request: web.Request, cursor: str, limit: int) -> BatchEx
     Raises:
         ProblemError: The cursor is none.
     """
-    if not (cursor.isascii() and cursor.isdecimal() and int(cursor[:6]) <= BATCH_MAX):
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= CURSOR_MAX and int(cursor) <= BATCH_MAX):
         raise invalid_parameter("cursor", "must be the next_cursor of an earlier page")
     batch, first = await read_batch(request), int(cursor)
     queues, name = request.config_dict[CONTEXT].queue, batch.batch

@@ -1,14 +1,15 @@
 """Decides what is done to each column of a file: by the request's choices, and by the connection's policy.
 
-A name is compared without case, width, invisible characters, and blanks around it, so that no spelling of a platform
-evades a policy. The most exact choice applies: a full name before a pattern, and of two patterns the one with more
-characters besides `*`. Of two equally exact choices, the stricter one applies. The same is true between the request
-and the policy, so a request can only add protection.
+A name is compared without case, width, invisible characters, and blanks and quotes around it, so that no spelling of a
+platform evades a policy. The most exact choice applies: a full name before a pattern, and of two patterns the one with
+more characters besides `*`. Of two equally exact choices, the stricter one applies. The same is true between the
+request and the policy, so a request can only add protection.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from string import whitespace
 from unicodedata import category, normalize
 
 from export_worker.errors import TransformError
@@ -16,8 +17,11 @@ from export_worker.transfer.transforms.keyed_hash import KeyedHash
 
 COLUMNS_MAX = 10_000
 """Different names of one file. A CSV has as many columns at most."""
+NAME_MAX = 1_000
+"""Characters of one name of a file. Each pattern is compared with it, and the record has names that were changed."""
 KEEP = "keep"
 _MASK = "mask"
+_SHOWS_NOTHING = frozenset(("drop", "hash", _MASK, "mask:0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class ColumnPolicy:
 
     Args:
         always: An action for each name or pattern.
-        refuse_unknown: A column fails the export if neither the request nor `always` names it.
+        refuse_unknown: A column fails the export if neither the request nor `always` names it. A pattern of the request
+            that shows values, such as `{"*": "keep"}`, names no column.
         hashing: Hashes values; None if the connection has no key.
     """
 
@@ -65,15 +70,17 @@ class ColumnRules:
     def action(self, name: str) -> str | None:
         """Returns what is done to a column; None if the policy refuses it."""
         folded = _folded(name)
-        chosen = [each for each in (self._requested.find(folded), self._always.find(folded)) if each is not None]
-        if not chosen:
+        requested, required = self._requested.find(folded), self._always.find(folded)
+        if requested is None and required is None:
             return None if self._refuse_unknown else KEEP
-        return min(chosen, key=_leniency)
+        if self._refuse_unknown and required is None and not self._requested.names(folded):
+            return requested if requested in _SHOWS_NOTHING else None
+        return min((each for each in (requested, required) if each is not None), key=_leniency)
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Returns the full names of the request that are not among a file's names."""
         found = set(map(_folded, names))
-        return [name for name in self._requested.by_name if "*" not in name and _folded(name) not in found]
+        return [name for name in self._requested.by_name if "*" not in _folded(name) and _folded(name) not in found]
 
 
 class ColumnActions:
@@ -104,6 +111,8 @@ class ColumnActions:
         known = self.done.get(name)
         if known is not None:
             return known
+        if len(name) > NAME_MAX:
+            raise TransformError(f"the name of column {number} has more than {NAME_MAX} characters")
         action = self.rules.action(name)
         if action is None:
             raise TransformError(
@@ -135,16 +144,21 @@ class _Choices:
     def _full(self) -> dict[str, str]:
         full: dict[str, str] = {}
         for name, action in self.by_name.items():
-            if "*" not in name:
-                folded = _folded(name)
+            folded = _folded(name)
+            if "*" not in folded:
                 full[folded] = min(action, full.get(folded, action), key=_leniency)
         return full
 
     @cached_property
     def _patterns(self) -> list[tuple[list[str], str]]:
         """The patterns, split at each `*`: the most exact first, and of equally exact ones the strictest."""
-        patterns = [(_folded(name).split("*"), action) for name, action in self.by_name.items() if "*" in name]
+        folded = [(_folded(name), action) for name, action in self.by_name.items()]
+        patterns = [(name.split("*"), action) for name, action in folded if "*" in name]
         return sorted(patterns, key=lambda each: (-sum(map(len, each[0])), _leniency(each[1])))
+
+    def names(self, folded: str) -> bool:
+        """Whether a full name is that of the column."""
+        return folded in self._full
 
     def find(self, folded: str) -> str | None:
         """Returns the action of the most exact choice; None if no choice fits."""
@@ -152,10 +166,14 @@ class _Choices:
         return full or next((action for pieces, action in self._patterns if _fits(pieces, folded)), None)
 
 
+_AROUND = f"{whitespace}\x1c\x1d\x1e\x1f\x85\u2028\u2029\"'"
+"""Blanks, as `str.strip` knows them after the NFKC form, and quotes: a header such as `id, "phone"` has them."""
+
+
 def _folded(name: str) -> str:
     """Returns a name as it is compared."""
     folded = normalize("NFKC", normalize("NFKC", name).casefold())
-    return "".join(character for character in folded if category(character) != "Cf").strip()
+    return "".join(character for character in folded if category(character) != "Cf").strip(_AROUND)
 
 
 def _fits(pieces: Sequence[str], name: str) -> bool:

@@ -8,9 +8,10 @@ before are changed together; see `json_shapes`.
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from export_worker.errors import TransformError
-from export_worker.transfer.transforms.column_rules import KEEP, ColumnActions
+from export_worker.transfer.transforms.column_rules import COLUMNS_MAX, KEEP, ColumnActions
 from export_worker.transfer.transforms.json_shapes import MEMBERS_MAX, Member, Shape, changed_value
 
 LINE_MAX_BYTES = 16 * 2**20
@@ -79,10 +80,12 @@ class JsonColumns:
         if not text.strip(" \t\r\n"):
             return ""
         try:
-            members = list(_members(text))
+            members = list(islice(_members(text), COLUMNS_MAX + 1))
         except (ValueError, RecursionError):
             message = f"line {self._lines} is not a JSON object; output.columns needs one on each line"
             raise TransformError(message) from None
+        if len(members) > COLUMNS_MAX:
+            raise TransformError(f"line {self._lines} has more than {COLUMNS_MAX} keys")
         actions = [self._actions.of(member.key, number) for number, member in enumerate(members, 1)]
         if self._shape is None and len(members) <= MEMBERS_MAX:
             self._shape = Shape(text.rstrip("\r\n"), members, actions)
