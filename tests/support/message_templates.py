@@ -18,6 +18,7 @@ ROOMS = (
     *(f"export_producers.{room}" for room in ("records", "moments", "pauses", "activity", "filters", "dry_run")),
     "export_producers.readable",
     *(f"export_producers.commands.{name}" for name in ("dry_run", "exports", "listing", "rendering")),
+    *(f"{package}.{room}" for package in ("export_worker", "export_producers") for room in ("schedules", "batches")),
     *(f"export_producers.{room}" for room in ("bulk", "events", "triggers", "console", "gateway", "queues")),
 )
 """The rooms whose messages get to a page: as a note, an error, a finding, or a problem of a field or of a call."""

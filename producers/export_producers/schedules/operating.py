@@ -117,11 +117,5 @@ def _request_at(state: ScheduleState, time: datetime) -> ExportRequest:
     except OverflowError:
         raise InvalidRequestError([FieldProblem("time", "must be between the years 1 and 9999")]) from None
     except (ValueError, KeyError) as error:  # KeyError: this machine does not know the zone
-        raise InvalidRequestError(
-            [
-                FieldProblem(
-                    "schedule",
-                    f"this installation cannot read what its worker has announced ({error}); update all to one version",
-                )
-            ]
-        ) from None
+        message = f"this installation cannot read what its worker has announced ({error}); update all to one version"
+        raise InvalidRequestError([FieldProblem("schedule", message)]) from None
