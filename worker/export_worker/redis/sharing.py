@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.redis_keys import Keys
 from export_worker.errors import LeaseLostError
-from export_worker.lifecycle.export import Export
+from export_worker.lifecycle.export import Export, Running
 from export_worker.redis.claims import ClaimedStep
 from export_worker.redis.file_lists import read_state
 from export_worker.redis.lua import script
@@ -45,12 +45,12 @@ class Sharing:
         """Passes the operation of an export that is being cancelled on to the next export that shares it.
 
         Returns:
-            Whether there is one. If there is none, the operation may be cancelled on the platform.
+            Whether there is or may be one. If there is none, the operation may be cancelled on the platform.
 
         Raises:
             LeaseLostError: Another worker has claimed the step; nothing was changed.
         """
-        export_id = claimed.export.export_id
+        export_id, state = claimed.export.export_id, claimed.export.state
         answer = await self._pass_on.word(
             [self._keys.export(export_id)],
             {
@@ -58,6 +58,7 @@ class Sharing:
                 "export_id": export_id,
                 "prefix": self._keys.prefix,
                 "now_ms": epoch_ms(now),
+                "was_taken": isinstance(state, Running) and state.submitted_at is None,
             },
         )
         if answer == "lease_lost":
