@@ -103,7 +103,7 @@ class Schedules:
 
         Raises:
             InvalidRequestError: No worker has announced the schedule, or has its connection any more, or its request or
-                zone cannot be read here.
+                zone cannot be read here, or the time has no such dates.
         """
         state = await self.get(name)
         request = _request_at(state, time or await self._storage.now())
@@ -114,8 +114,8 @@ def _request_at(state: ScheduleState, time: datetime) -> ExportRequest:
     """Returns the request of one time. A worker of another version may have announced the schedule."""
     try:
         return state.request_at(time)
-    except InvalidRequestError:
-        raise
+    except OverflowError:
+        raise InvalidRequestError([FieldProblem("time", "must be between the years 1 and 9999")]) from None
     except (ValueError, KeyError) as error:  # KeyError: this machine does not know the zone
         message = f"this installation cannot read what its worker has announced ({error}); update all to one version"
         raise InvalidRequestError([FieldProblem("schedule", message)]) from None

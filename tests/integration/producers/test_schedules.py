@@ -14,6 +14,8 @@ from export_producers.schedules.firing import Decision, FiringQueue
 from export_worker.contract.redis_keys import Keys
 from export_worker.contract.schedule import ScheduleDefinition
 from export_worker.contract.status import Status
+from export_worker.schedules.firings import Due
+from export_worker.wiring.schedules import QueueFiring
 from support.redis_site import REFUSED, QueueSite
 
 EXPORT = {"kind": "growingio.segment_users", "project_id": "WlGk4Daj", "segment_id": "qgQMXnD3"}
@@ -164,6 +166,19 @@ async def test_request_that_the_queue_refuses_is_noted(fleet: Fleet) -> None:
     assert await worker.fire("nightly", decision(), NOON) == {"verdict": "refused", "platform": "sensorsdata"}
     assert await worker.fire("nightly", decision(), NOON) == {"verdict": "done"}
     assert await fleet.field("refused") == "1"
+    assert await fleet.exports() == []
+
+
+async def test_request_that_is_wrong_for_the_dates_of_a_time_is_refused_and_stops_no_worker(fleet: Fleet) -> None:
+    wrong = definition(request=REQUEST | {"deadline_s": -1})
+    queue = FiringQueue(fleet.redis, fleet.keys, {"nightly": wrong})
+    firing = QueueFiring(queue, lambda: NOON)
+    await firing.announce({"nightly": NOON - HOUR}, {"nightly": NOON})
+
+    fired = await firing.fire("nightly", Due(NOON, fires=True), NOON + HOUR)
+    assert (fired.verdict, fired.export_id) == ("refused", None)
+    assert fired.problem is not None
+    assert "deadline_s" in fired.problem
     assert await fleet.exports() == []
 
 

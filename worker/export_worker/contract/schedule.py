@@ -51,7 +51,9 @@ class ScheduleDefinition(StoredModel):
         """Returns the request of one time.
 
         Raises:
-            ValueError: The zone is unknown, or braces hold something else than a date.
+            LookupError: The zone is unknown.
+            ValueError: Braces hold something else than a date.
+            OverflowError: A date is not in the years 1 to 9999.
             InvalidRequestError: A field is wrong.
         """
         day = time.astimezone(ZoneInfo(self.timezone)).date()

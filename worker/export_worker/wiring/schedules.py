@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from export_producers.schedules.firing import Decision, FiringQueue
 from export_worker.contract.schedule import ScheduleDefinition
+from export_worker.errors import InvalidRequestError
 from export_worker.schedules.cron import Cron
 from export_worker.schedules.firings import Due, Schedule
 from export_worker.wiring.base import WorkerBase
@@ -26,7 +27,11 @@ class QueueFiring:
     async def fire(self, name: str, decided: Due, next_due: datetime) -> Fired:
         """See `Firing`."""
         decision = Decision(decided.time, next_due, decided.missed, is_late=not decided.fires)
-        answer = await self._queue.fire(name, decision, self._now())
+        try:
+            answer = await self._queue.fire(name, decision, self._now())
+        except (InvalidRequestError, ValueError) as error:
+            # The configuration was checked for one date. Other schedules go on.
+            return Fired("refused", problem=str(error))
         problem = f"the workers have the connection on {answer.get('platform') or 'no platform'}"
         verdict = answer["verdict"]
         return Fired(verdict, answer.get("export_id"), problem if verdict == "refused" else None)

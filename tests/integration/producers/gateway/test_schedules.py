@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
@@ -76,6 +77,8 @@ async def test_run_requests_an_export_with_the_dates_of_a_time(gateway: GatewayS
         ("nightly/pause", {"reason": "r" * 201}, 422, "reason: must have at most 200 characters"),
         ("nightly/run", {"time": "yesterday"}, 422, "time: "),
         ("nightly/run", {"tim": None}, 422, "did you mean time"),
+        ("nightly/run", {"time": "0001-01-01T00:00:00Z"}, 422, "time: "),
+        ("nightly/run", {"time": "9999-12-31T23:59:59Z"}, 422, "time: "),
     ],
 )
 async def test_wrong_order_is_refused(
@@ -86,3 +89,15 @@ async def test_wrong_order_is_refused(
     assert answer.status == status
     assert detail in answer.json["detail"]
     assert await gateway.site.queue.list_exports() == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{"timezone": "Mars/Olympus"}, {"request": REQUEST | {"metadata": {"a": "{hour}"}}}]
+)
+async def test_definition_of_a_newer_worker_is_no_defect_of_the_gateway(
+    gateway: GatewaySite, firing: FiringQueue, changed: dict[str, Any]
+) -> None:
+    newer = ScheduleDefinition.model_validate({"cron": "0 6 * * *", "timezone": "UTC", "request": REQUEST} | changed)
+    await gateway.site.redis.hset(gateway.site.keys.schedule("nightly"), "definition", newer.model_dump_json())
+    answer = await gateway.call("POST", "/v1/schedules/nightly/run")
+    assert (answer.status, answer.json["code"]) == (422, "invalid_request")

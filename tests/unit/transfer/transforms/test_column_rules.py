@@ -25,8 +25,10 @@ def test_pattern_that_shows_values_names_no_unknown_column(requested: dict[str, 
     assert ColumnRules(requested, CLOSED).action("ssn") == action
 
 
-@pytest.mark.parametrize("name", [' "phone"', '\ufeff"Phone"', "'phone' ", '"\u3000phone"\u2028'])
-def test_quotes_in_a_name_do_not_evade_the_policy(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [' "phone"', '\ufeff"Phone"', "'phone' ", '"\u3000phone"\u2028', "ph\none", "phone\0", "\tphone\r"]
+)
+def test_quotes_and_control_characters_in_a_name_do_not_evade_the_policy(name: str) -> None:
     assert ColumnRules({}, ColumnPolicy(always={"phone": "drop"})).action(name) == "drop"
 
 

@@ -9,7 +9,6 @@ request and the policy, so a request can only add protection.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from string import whitespace
 from unicodedata import category, normalize
 
 from export_worker.errors import TransformError
@@ -166,14 +165,16 @@ class _Choices:
         return full or next((action for pieces, action in self._patterns if _fits(pieces, folded)), None)
 
 
-_AROUND = f"{whitespace}\x1c\x1d\x1e\x1f\x85\u2028\u2029\"'"
-"""Blanks, as `str.strip` knows them after the NFKC form, and quotes: a header such as `id, "phone"` has them."""
+_INVISIBLE = frozenset(("Cc", "Cf"))
+"""Categories of line ends, other control characters, and marks such as a byte order mark."""
+_AROUND = " \u2028\u2029\"'"
+"""Blanks after the NFKC form, and quotes: a header such as `id, "phone"` has them."""
 
 
 def _folded(name: str) -> str:
     """Returns a name as it is compared."""
     folded = normalize("NFKC", normalize("NFKC", name).casefold())
-    return "".join(character for character in folded if category(character) != "Cf").strip(_AROUND)
+    return "".join(character for character in folded if category(character) not in _INVISIBLE).strip(_AROUND)
 
 
 def _fits(pieces: Sequence[str], name: str) -> bool:
