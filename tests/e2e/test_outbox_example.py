@@ -86,3 +86,12 @@ async def test_request_that_is_refused_later_waits_for_a_person_and_stops_no_oth
     engine.dispose()
     assert (refused.export_id, "removed" in refused.refused) == (None, True)
     assert accepted.export_id is not None
+
+
+async def test_longest_idempotency_key_fits_the_table(database: str, engine: Engine) -> None:
+    names = example()
+    names["Base"].metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        key = names["request_export"](session, request_of(idempotency_key="k" * 255))
+    with Session(engine) as session:
+        assert session.scalars(select(names["OutboxRow"].key)).all() == [key]
