@@ -29,6 +29,8 @@ POLICY = {"key": "env:HASH_KEY", "always": {"用户*": "hash", "*话": "drop"}}
 ROWS = 30_000
 STALL_BYTES = 2**20
 """In the middle of the file."""
+DISTINCT_DIGITS = 5
+"""Zeros alone are in many numbers of Redis."""
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -93,7 +95,7 @@ async def test_columns_are_changed_over_a_kill_and_no_value_is_anywhere_else(sit
     assert failure.error.code == "transform_failed"
     assert "output.columns names '没有', but the file has no such column" in failure.error.message
 
-    values = {row[0] for row in rows[1:4000]}
+    values = {row[0] for row in rows[1:4000] if len(set(row[0])) >= DISTINCT_DIGITS}
     logs = [killed.log.read_text(encoding="utf-8"), second.log.read_text(encoding="utf-8")]
     assert_unseen(values, "a log", "\n".join(logs))
     assert KEY not in "\n".join(logs)

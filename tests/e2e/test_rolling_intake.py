@@ -66,6 +66,11 @@ class LoadBalancer:
             self.retries += 1
             await asyncio.sleep(PAUSE_S)
 
+    async def until_accepted(self, url: str) -> None:
+        """Waits until a gateway has accepted a request."""
+        while not self.accepted[url]:
+            await asyncio.sleep(PAUSE_S)
+
 
 async def enqueue_until(
     stop: asyncio.Event, gateways: LoadBalancer, client: aiohttp.ClientSession, prefix: str
@@ -122,10 +127,12 @@ async def roll_gateways(
         await start_gateway(site, stack, gateways)
         names = [f"burst-{number}-{at}" for at in range(BURST)]
         burst = [asyncio.create_task(gateways.enqueue(client, name)) for name in names]
-        await asyncio.sleep(0)
+        await gateways.until_accepted(gateways.urls[0])
         await stop(old)
         gateways.urls.pop(0)
         accepted |= dict(zip(names, await asyncio.gather(*burst), strict=True))
+    for url in gateways.urls:
+        await gateways.until_accepted(url)
     return accepted
 
 

@@ -19,7 +19,8 @@ from export_worker.lifecycle.observations import RemoteFile, ResumableUpload
 class _Record(Model):
     """Read from Redis. Unknown fields are ignored, since a newer worker may have written them."""
 
-    model_config = Model.model_config | {"extra": "ignore", "strict": False}
+    # A worker reads records in its event loop, so their validators are built when this module is imported.
+    model_config = Model.model_config | {"extra": "ignore", "strict": False, "defer_build": False}
 
 
 class Queued(_Record):

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import aiohttp
 import pytest
 from aiohttp import web
 from yarl import URL
@@ -25,7 +26,7 @@ from export_worker.credentials import Redactor
 from export_worker.errors import StepError
 from export_worker.lifecycle.observations import RemoteFile
 from export_worker.platforms.base import Driver
-from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES
+from export_worker.platforms.http.bodies import ERROR_BODY_MAX_BYTES, read_error_page
 from export_worker.platforms.http.responses import excerpt_of_body
 from export_worker.transfer.error_pages import SNIFF_BYTES, ErrorPages
 from support.drivers import (
@@ -254,6 +255,17 @@ async def test_response_that_is_no_valid_http(case: str) -> None:
             message = await message_of(read_file)
             check(message)
             assert case in SHOWN or "138001" not in message
+
+
+async def test_page_is_quoted_although_its_connection_has_the_shorter_timeout() -> None:
+    answer = b"HTTP/1.1 404 No\r\nContent-Length: 99\r\n\r\nno such"
+    timeout = aiohttp.ClientTimeout(sock_read=0.2)
+    async with (
+        raw_server(answer, hold=True) as url,
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.get(url) as response,
+    ):
+        assert await read_error_page(response, 60) == b"no such"
 
 
 async def test_page_that_stalls_within_the_secret() -> None:

@@ -22,17 +22,15 @@ async def read_up_to(response: aiohttp.ClientResponse, limit_bytes: int) -> byte
 
 
 async def read_error_page(response: aiohttp.ClientResponse, within_s: float) -> bytes:
-    """Returns the beginning of a body for a message: what arrives within this time. Raises aiohttp's errors."""
+    """Returns the beginning of a body for a message: what arrives within this time.
+
+    The response has a timeout of its own for each pause, which ends the wait as well. Raises aiohttp's other errors.
+    """
     body = bytearray()
-    timeout = asyncio.timeout(within_s)
-    try:
-        async with timeout:
-            # The page may be cut or have an unknown coding: the error that it belongs to is more important.
-            with suppress(CodingError, UnknownCodingError):
-                await _read_into(body, response, ERROR_BODY_MAX_BYTES)
-    except TimeoutError:
-        if not timeout.expired():
-            raise
+    # The page may stall, be cut or have an unknown coding: the error that it belongs to is more important.
+    with suppress(TimeoutError, CodingError, UnknownCodingError):
+        async with asyncio.timeout(within_s):
+            await _read_into(body, response, ERROR_BODY_MAX_BYTES)
     return bytes(body[:ERROR_BODY_MAX_BYTES])
 
 
