@@ -1,6 +1,5 @@
 """What operators do with schedules: list, pause, resume, run."""
 
-from collections.abc import Collection
 from datetime import UTC, datetime
 
 from export_producers.client import ExportQueue
@@ -32,7 +31,7 @@ class Schedules:
         now, keys = await self._storage.now(), self._storage.keys
         async with self._storage.calls():
             seen = await self._storage.client.zrange(keys.schedules, 0, LIST_MAX - 1, withscores=True)
-        known = sorted((name.decode(), datetime.fromtimestamp(seen_ms / 1000, UTC)) for name, seen_ms in seen)
+        known = sorted((name.decode(), _seen_at(seen_ms)) for name, seen_ms in seen)
         found: list[ScheduleState | None] = []
         for first in range(0, len(known), BATCH):
             batch = known[first : first + BATCH]
@@ -43,19 +42,22 @@ class Schedules:
             found += [schedule_state(name, each, at, now) for (name, at), each in zip(batch, stored, strict=True)]
         return [state for state in found if state is not None]
 
-    async def get(self, name: str, connections: Collection[str] | None = None) -> ScheduleState:
-        """Returns one schedule.
-
-        Args:
-            connections: The connections whose schedules the caller may see; None for all.
+    async def get(self, name: str) -> ScheduleState:
+        """Returns one schedule. Needs one round trip.
 
         Raises:
             InvalidRequestError: No worker has announced it.
         """
-        visible = [each for each in await self.all() if connections is None or each.connection in connections]
-        found = next((each for each in visible if each.schedule == name), None)
+        now, keys = await self._storage.now(), self._storage.keys
+        async with self._storage.calls(), self._storage.client.pipeline(transaction=False) as pipe:
+            pipe.zscore(keys.schedules, name)
+            pipe.hgetall(keys.schedule(name))
+            seen_ms, stored = await pipe.execute()
+        found = None if seen_ms is None else schedule_state(name, stored, _seen_at(seen_ms), now)
         if found is None:
-            message = unknown_name("schedule", name, [each.schedule for each in visible], none="no worker has one")
+            message = unknown_name(
+                "schedule", name, [each.schedule for each in await self.all()], none="no worker has one"
+            )
             raise InvalidRequestError([FieldProblem("schedule", message)])
         return found
 
@@ -108,6 +110,10 @@ class Schedules:
         state = await self.get(name)
         request = _request_at(state, time or await self._storage.now())
         return await self._queue.enqueue(request, requested_by=requester_of(name))
+
+
+def _seen_at(seen_ms: float) -> datetime:
+    return datetime.fromtimestamp(seen_ms / 1000, UTC)
 
 
 def _request_at(state: ScheduleState, time: datetime) -> ExportRequest:

@@ -33,8 +33,8 @@ async def schedules(request: web.Request) -> web.Response:
 async def schedule(request: web.Request) -> web.Response:
     """Returns one schedule."""
     query(request)
-    name, _ = await _found(request)
-    return json_response(await _called(request, name, lambda each: each.get(request.match_info["schedule"])))
+    _, state = await _found(request)
+    return json_response(state)
 
 
 async def pause(request: web.Request) -> web.Response:
