@@ -5,13 +5,12 @@ import json
 from datetime import datetime
 from secrets import token_hex
 from typing import Literal
-from urllib.parse import quote
 
 from pydantic import ConfigDict
 
 from export_producers.events.deliveries import states_of
 from export_producers.storage import Storage
-from export_worker.contract.event import TEST_PREFIX, SinkTestData, SinkTestEvent
+from export_worker.contract.event import TEST_PREFIX, SinkTestData, SinkTestEvent, event_source
 from export_worker.contract.model import Model, epoch_ms, isoformat
 from export_worker.redis.replay import Replay
 
@@ -66,7 +65,7 @@ async def send_test(storage: Storage, sink: str) -> SinkTest:
 def _event(namespace: str, sink: str, now: datetime) -> SinkTestEvent:
     return SinkTestEvent(
         id=f"{TEST_PREFIX}{epoch_ms(now)}-{token_hex(6)}.1",
-        source=f"/export-worker/{quote(namespace)}",
+        source=event_source(namespace),
         subject=sink,
         time=now,
         data=SinkTestData(sink=sink),

@@ -1,6 +1,7 @@
 """Completion events: CloudEvents 1.0 in structured JSON."""
 
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import ConfigDict, Field
 
@@ -11,6 +12,11 @@ EventType = Literal["export.succeeded", "export.failed", "export.cancelled"]
 
 TEST_PREFIX = "test-"
 """The beginning of the ids of test events, which no export has."""
+
+
+def event_source(namespace: str) -> str:
+    """Returns the `source` of every event of a namespace: `/export-worker/{namespace}`."""
+    return f"/export-worker/{quote(namespace)}"
 
 
 class Event(Model):

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
 
 from export_worker.contract.batch import BatchEvent
 from export_worker.contract.batch_keys import is_batch_event
-from export_worker.contract.event import Event
+from export_worker.contract.event import Event, event_source
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.past import Past, UnreadablePastError, is_packed, unpack
 from export_worker.contract.phase import Phase
@@ -39,7 +38,7 @@ def event_of_past(past: Past, namespace: str) -> Event:
         {
             "id": f"{status.export_id}.{past.header.generation}",
             "type": f"export.{status.phase}",
-            "source": f"/export-worker/{quote(namespace)}",
+            "source": event_source(namespace),
             "subject": status.export_id,
             "time": status.finished_at,
             "traceparent": None if context is None else context.traceparent,

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import quote
 
 import structlog
 from arq.connections import ArqRedis
 
 from export_worker.contract.batch import Batch, BatchEvent, BatchExport, StoredBatch
 from export_worker.contract.batch_keys import BatchKeys, batch_event_id, export_id_in_batch
+from export_worker.contract.event import event_source
 from export_worker.contract.model import epoch_ms
 from export_worker.contract.past import is_packed, unpack
 from export_worker.contract.past_documents import status_of_past
@@ -114,7 +114,7 @@ def _event(batch: EndedBatch, event_id: str, manifest: str, namespace: str) -> B
     document = batch.document(manifest)
     return BatchEvent(
         id=event_id,
-        source=f"/export-worker/{quote(namespace)}",
+        source=event_source(namespace),
         subject=batch.name,
         time=document.finished_at or document.created_at,
         data=document,
